@@ -1,0 +1,12 @@
+from . import evaluation as evaluation
+from . import losses as losses
+from . import models as models
+from . import weights as weights
+from .errors import ClipjaxError as ClipjaxError
+from .inputs.image import preprocess as preprocess
+from .inputs.tokenizer import load_tokenizer as load_tokenizer
+from .inputs.tokenizer import tokenize as tokenize
+from .models.clip import CLIP as CLIP
+from .models.config import CLIPConfig as CLIPConfig
+from .weights.load import load as load
+from .weights.save import save as save

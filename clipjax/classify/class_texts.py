@@ -1,0 +1,48 @@
+"""Which texts stand for a class: templates filled with its name, descriptions of it, or both."""
+
+from collections.abc import Mapping, Sequence
+
+from clipjax.errors import DataError
+
+
+def class_texts(
+    names: Sequence[str],
+    templates: Sequence[str] = (),
+    descriptions: Mapping[str, Sequence[str]] | None = None,
+) -> list[list[str]]:
+    """List the texts of each class, templates first.
+
+    Descriptions that are sentences (the CuPL format) are used as they are. Those that are
+    phrases such as "long, slender legs" (the DCLIP format) are joined to the name.
+
+    Raises:
+      DataError: neither templates nor descriptions, or a class that is left without a text.
+    """
+    if not templates and not descriptions:
+        raise DataError("no text for the classes; give a template such as 'a photo of a {}.' or descriptions")
+    described = descriptions or {}
+    phrases = are_phrases([text for name in names for text in described.get(name, ())])
+    texts = []
+    for name in names:
+        own = [template.replace("{}", name) for template in templates]
+        own += [join_phrase(name, text) if phrases else text for text in described.get(name, ())]
+        if not own:
+            raise DataError(f"no text for the class {name!r}; describe it, or give a template")
+        texts.append(own)
+    return texts
+
+
+def are_phrases(descriptions: Sequence[str]) -> bool:
+    """Tell phrases from sentences: most of them do not end like a sentence."""
+    ended = sum(text.rstrip().endswith((".", "!", "?")) for text in descriptions)
+    return 2 * ended < len(descriptions)
+
+
+def join_phrase(name: str, phrase: str) -> str:
+    """Make a text of a class name and a descriptor as DCLIP does (arXiv 2210.07183, `modify_descriptor`)."""
+    first = phrase.split(" ", 1)[0].lower()
+    if first in ("a", "an", "used"):
+        return f"{name}, which is {phrase}"
+    if first in ("has", "often", "typically", "may", "can"):
+        return f"{name}, which {phrase}"
+    return f"{name}, which has {phrase}"

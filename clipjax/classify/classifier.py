@@ -1,0 +1,48 @@
+"""What comes out of every method: something that scores images against class names."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from clipjax.models.clip import CLIP, Params, unit
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """A CLIP and one unit vector for each class.
+
+    `provenance` says in plain values how it came about; it is stored with results.
+    """
+
+    model: CLIP
+    params: Params
+    class_names: tuple[str, ...]
+    class_weights: Float[Array, "classes dim"]
+    provenance: dict[str, object] = dataclasses.field(default_factory=dict)
+
+    def scores(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
+        """Score normalised images: cosine to each class weight, times exp(logit_scale)."""
+        return self.scores_of(self.model.encode_image(self.params, images))
+
+    def scores_of(self, embeddings: Float[Array, "batch dim"]) -> Float[Array, "batch classes"]:
+        """Score image embeddings, which need not be normalised."""
+        return _scores(self.params["logit_scale"], embeddings, self.class_weights)
+
+
+@jax.jit
+def _scores(logit_scale, embeddings, class_weights):
+    scale = jnp.exp(logit_scale.astype(jnp.float32))
+    return scale * (unit(jnp.asarray(embeddings, jnp.float32)) @ class_weights.T)
+
+
+def mean_class_weights(embeddings: Float[Array, "texts dim"], counts: Sequence[int]) -> Float[Array, "classes dim"]:
+    """Average each class's unit text embeddings and normalise again (the prompt ensemble of the CLIP paper).
+
+    `counts` says how many consecutive rows belong to each class.
+    """
+    classes = jnp.repeat(jnp.arange(len(counts)), jnp.asarray(counts), total_repeat_length=len(embeddings))
+    sums = jax.ops.segment_sum(unit(jnp.asarray(embeddings)), classes, num_segments=len(counts))
+    return unit(sums)

@@ -1,0 +1,132 @@
+"""Run a tower over many images or texts: batches of one compiled size, results in order, bounded memory."""
+
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from clipjax.data.loader import BadImage, image_batches
+from clipjax.data.source import ImageSource
+from clipjax.errors import ConfigError
+from clipjax.inputs.image import crop_uint8
+from clipjax.inputs.tokenizer import Tokenizer
+from clipjax.inputs.trim import text_lengths, trimmed_length
+from clipjax.models.clip import CLIP, Params
+from clipjax.progress import Progress, silent
+
+
+def embed_images(
+    model: CLIP,
+    params: Params,
+    source: ImageSource,
+    *,
+    batch_size: int = 64,
+    skip_bad: bool = False,
+    progress: Progress = silent,
+) -> tuple[Float[np.ndarray, "images dim"], np.ndarray, list[BadImage]]:
+    """Embed a source's images, prepared as the checkpoint was trained and measured.
+
+    Returns:
+      The embeddings (projected, not normalised), the positions in the source that they belong
+      to, and the images that were skipped.
+
+    Raises:
+      DataError: an image cannot be decoded and `skip_bad` is false, or not one can.
+    """
+    parts, indices, skipped = [], [], []
+    stream = image_embedding_batches(model, params, source, batch_size=batch_size, skip_bad=skip_bad)
+    for rows, embeddings, bad in progress(stream, total=len(source), label="encoding images", step=batch_size):
+        indices.append(rows)
+        parts.append(embeddings)
+        skipped += bad
+    return np.concatenate(parts), np.concatenate(indices), skipped
+
+
+def image_embedding_batches(
+    model: CLIP, params: Params, source: ImageSource, *, batch_size: int, skip_bad: bool
+) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "batch dim"], list[BadImage]]]:
+    """Yield (positions, embeddings, skipped) for each batch; the next batch is decoded meanwhile."""
+    size, rule = model.config.image_size, model.config.preprocessing
+    waiting = None
+    batches = image_batches(source, lambda image: crop_uint8(image, size, rule), batch_size, skip_bad=skip_bad)
+    for indices, pixels, bad in batches:
+        padded = np.pad(pixels, [(0, batch_size - len(pixels)), (0, 0), (0, 0), (0, 0)])
+        encoded = encode_pixels(model, params, padded)
+        if waiting is not None:
+            yield _fetched(*waiting)
+        waiting = indices, encoded, bad
+    if waiting is not None:
+        yield _fetched(*waiting)
+
+
+def encode_pixels(
+    model: CLIP, params: Params, pixels: UInt8[np.ndarray, "batch height width 3"]
+) -> Float[Array, "batch dim"]:
+    """Normalise 8-bit pixels on the device, where a quarter of the bytes need to be sent, and embed them."""
+    return _encode_pixels(model, params, pixels)
+
+
+@jax.jit(static_argnums=0)
+def _encode_pixels(model: CLIP, params: Params, pixels):
+    mean, std = jnp.asarray(model.config.mean, jnp.float32), jnp.asarray(model.config.std, jnp.float32)
+    return model.encode_image(params, (pixels.astype(jnp.float32) / 255 - mean) / std)
+
+
+def _fetched(indices, encoded, bad):
+    return indices, np.asarray(encoded)[: len(indices)], bad
+
+
+def embed_texts(
+    model: CLIP,
+    params: Params,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 256,
+    progress: Progress = silent,
+) -> Float[np.ndarray, "texts dim"]:
+    """Embed texts (projected, not normalised).
+
+    Equal texts are encoded once, and texts of like length together, at the length they need.
+
+    Raises:
+      ConfigError: the tokenizer is not this model's.
+      DataError: no texts, or something that is not a string.
+    """
+    distinct = list(dict.fromkeys(texts))
+    tokens = tokens_for(model, tokenizer, distinct)
+    lengths = text_lengths(tokens)
+    order = np.argsort(lengths, kind="stable")
+    batch_size = min(batch_size, len(distinct))
+    embeddings: np.ndarray | None = None
+    starts = range(0, len(order), batch_size)
+    for start in progress(starts, total=len(order), label="encoding texts", unit="texts", step=batch_size):
+        rows = order[start : start + batch_size]
+        length = trimmed_length(int(lengths[rows[-1]]), tokens.shape[1])
+        padded = tokens[np.pad(rows, (0, batch_size - len(rows)), mode="edge"), :length]
+        encoded = np.asarray(model.encode_text(params, padded))[: len(rows)]
+        if embeddings is None:
+            embeddings = np.empty((len(distinct), encoded.shape[1]), np.float32)
+        embeddings[rows] = encoded
+    assert embeddings is not None
+    position = {text: i for i, text in enumerate(distinct)}
+    return embeddings[[position[text] for text in texts]]
+
+
+def tokens_for(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
+    """Tokenize to the model's context length.
+
+    Raises:
+      ConfigError: the tokenizer has more tokens than the model has embeddings.
+    """
+    text = model.config.text
+    if text is None:
+        raise ConfigError("this checkpoint has no text tower; pass one that has")
+    if tokenizer.vocab_size > text.vocab_size:
+        raise ConfigError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {text.vocab_size}; "
+            "put the model's own tokenizer files beside its weights"
+        )
+    return tokenizer(texts, text.context_length)

@@ -1,0 +1,54 @@
+"""clipjax data prepare photos.tar photos-tfds --name photos"""
+
+import argparse
+
+from clipjax.cli.options import IMAGES_HELP, add_json
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser("data", help="prepare data sets", description="Prepare data sets.")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    prepare = actions.add_parser(
+        "prepare",
+        help="write images as a TFDS array_record data set",
+        description="Write images as a TFDS array_record data set that tfds.builder_from_directory reads.",
+    )
+    prepare.add_argument("images", metavar="SRC", help=IMAGES_HELP)
+    prepare.add_argument("directory", metavar="DIR", help="where to write; must not exist")
+    prepare.add_argument("--name", required=True, help="name of the data set, in lower case and underscores")
+    prepare.add_argument("--version", default="1.0.0", help="default: 1.0.0")
+    prepare.add_argument("--split", metavar="NAME", help="only the images of this split")
+    prepare.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these images; repeatable"
+    )
+    prepare.add_argument("--splits-file", metavar="JSON", help="a CoOp split_zhou_*.json that lists the images")
+    prepare.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be decoded")
+    prepare.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
+    add_json(prepare)
+    prepare.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from clipjax.cli.console import note, print_json, progress
+    from clipjax.cli.options import open_images, report_skipped, skipped_as_json
+    from clipjax.data.prepare import prepare
+
+    source = open_images(args)
+    made = prepare(
+        source,
+        args.directory,
+        args.name,
+        args.version,
+        skip_bad=args.skip_bad,
+        overwrite=args.overwrite,
+        progress=progress,
+    )
+    report_skipped(made.skipped)
+    if args.json:
+        document = {"directory": str(made.directory), "splits": made.splits, "reencoded": made.reencoded}
+        print_json({**document, "skipped": skipped_as_json(made.skipped)})
+        return
+    counts = ", ".join(f"{name} {count}" for name, count in made.splits.items())
+    note(f"wrote {made.directory}: {counts} images")
+    if made.reencoded:
+        note(f"{made.reencoded} images were neither JPEG nor PNG and were rewritten as PNG, without loss")

@@ -1,0 +1,183 @@
+"""Write any source as a TFDS array_record data set, which other programs read without clipjax.
+
+JPEG and PNG bytes are stored as they are; other formats are re-encoded as PNG, because plain TFDS
+reads no others. That loses nothing but further frames and depths that PNG cannot hold.
+"""
+
+import dataclasses
+import io
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clipjax.data.loader import BadImage, map_images
+from clipjax.data.source import UNKNOWN, ImageSource
+from clipjax.errors import DataError
+from clipjax.inputs.image import decode_image
+from clipjax.outputs import new_directory
+from clipjax.progress import Progress, silent
+
+# MPO is a JPEG with further pictures after it
+_KEPT_FORMATS = ("JPEG", "MPO", "PNG")
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+_SHARD_BYTES = 256 * 2**20
+_ROWS_AT_ONCE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What was written: images per split, images re-encoded as PNG per former format, images left out."""
+
+    directory: Path
+    splits: dict[str, int]
+    reencoded: dict[str, int]
+    skipped: tuple[BadImage, ...]
+
+
+def prepare(
+    source: ImageSource,
+    directory: str | os.PathLike,
+    name: str,
+    version: str = "1.0.0",
+    *,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Prepared:
+    """Write `source` to `directory`, readable with `tfds.builder_from_directory(directory)`.
+
+    The features are `image`, `id`, `classname`, `label` when every image has one, and the source's
+    other columns. Each value of the source's split column becomes a TFDS split; without splits
+    everything is `train`. Every image is decoded once, so that a bad one is found now.
+
+    Raises:
+      DataError: a bad image (unless `skip_bad`), a name or version that TFDS does not take, or
+        split names that TFDS cannot tell apart.
+      OutputError: `directory` exists, or cannot be written.
+    """
+    _check_names(name, version)
+    splits = _tfds_splits(source)
+    reencoded: Counter[str] = Counter()
+    skipped: list[BadImage] = []
+    written: Counter[str] = Counter()
+    with new_directory(directory, overwrite=overwrite) as staged:
+        features = _Features(source)
+        writer = _writer(staged, name, version, features.spec(), source)
+        writer.initialize_splits(sorted(set(splits)))
+        pending: dict[str, list[dict[str, Any]]] = {split: [] for split in splits}
+        images = map_images(
+            source,
+            lambda index: _storable(source, index),
+            ahead=_ROWS_AT_ONCE,
+            threads=threads,
+            skip_bad=skip_bad,
+        )
+        for index, stored in progress(images, total=len(source), label=f"preparing {name}"):
+            if isinstance(stored, BadImage):
+                skipped.append(stored)
+                continue
+            if stored.former_format not in _KEPT_FORMATS:
+                reencoded[stored.former_format] += 1
+            split = splits[index]
+            pending[split].append(features.row(index, stored.encoded))
+            written[split] += 1
+            if len(pending[split]) == _ROWS_AT_ONCE:
+                writer.add_examples({split: pending[split]})
+                pending[split] = []
+        writer.add_examples({split: rows for split, rows in pending.items() if rows})
+        writer.close_all()
+        if not written:
+            raise DataError(f"{source.name}: not one of {len(source)} images can be used; check the files")
+    return Prepared(Path(directory), dict(written), dict(reencoded), tuple(skipped))
+
+
+class _Stored(NamedTuple):
+    encoded: bytes
+    former_format: str
+
+
+def _storable(source: ImageSource, index: int) -> _Stored:
+    encoded = source.read(index)
+    image = decode_image(encoded, source.title(index))
+    former_format = image.format or "unknown"
+    if former_format in _KEPT_FORMATS:
+        return _Stored(encoded, former_format)
+    if image.mode not in _PNG_MODES:
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return _Stored(buffer.getvalue(), former_format)
+
+
+class _Features:
+    """The TFDS features of a source, and its rows in their terms."""
+
+    def __init__(self, source: ImageSource):
+        self.source = source
+        self.labelled = len(source) > 0 and bool(np.all(source.labels != UNKNOWN))
+        reserved = {"image", "id", "classname", "label", "split"}
+        self.columns = [name for name in source.columns if name.isidentifier() and name not in reserved]
+
+    def spec(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        features: dict[str, Any] = {"image": tfds.features.Image()}
+        if self.labelled:
+            features["label"] = tfds.features.ClassLabel(names=self._label_names())
+        for column in ("id", "classname", *self.columns):
+            features[column] = tfds.features.Text()
+        return tfds.features.FeaturesDict(features)
+
+    def row(self, index: int, encoded: bytes) -> dict[str, Any]:
+        row = {"image": encoded, "id": self.source.ids[index], "classname": self.source.classnames[index]}
+        if self.labelled:
+            row["label"] = int(self.source.labels[index])
+        return row | {name: self.source.columns[name][index] for name in self.columns}
+
+    def _label_names(self) -> list[str]:
+        named = self.source.label_names
+        count = 1 + max(int(self.source.labels.max()), *named, UNKNOWN)
+        names = [" ".join(named.get(label, str(label)).split()) for label in range(count)]
+        shared = {name for name, times in Counter(names).items() if times > 1}
+        # TFDS wants them distinct, and ImageNet has two classes called "crane"
+        return [f"{name} ({label})" if name in shared else name for label, name in enumerate(names)]
+
+
+def _writer(directory: Path, name: str, version: str, features: Any, source: ImageSource) -> Any:
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
+    identity = DatasetIdentity(name=name, version=tfds.core.Version(version), data_dir=str(directory), module_name="")
+    info = tfds.core.DatasetInfo(
+        builder=identity, features=features, description=f"{len(source)} images written by clipjax."
+    )
+    mean_size = int(source.sizes.mean()) + 1 if len(source) else 1
+    return tfds.core.SequentialWriter(
+        info, max_examples_per_shard=max(1, _SHARD_BYTES // mean_size), file_format="array_record"
+    )
+
+
+def _tfds_splits(source: ImageSource) -> list[str]:
+    if not any(source.splits):
+        return ["train"] * len(source)
+    name_of: dict[str, str] = {}
+    for split in dict.fromkeys(source.splits):
+        name = re.sub(r"\W", "_", split, flags=re.ASCII) or "unassigned"
+        if name == "all":
+            raise DataError(f"{source.name}: TFDS reserves the split name `all`; rename it, or drop the splits")
+        if name in name_of.values():
+            raise DataError(f"{source.name}: several splits become {name!r} in TFDS; rename one of them")
+        name_of[split] = name
+    return [name_of[split] for split in source.splits]
+
+
+def _check_names(name: str, version: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise DataError(f"the data set name {name!r} is not one for TFDS; use lower case letters, digits and _")
+    if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", version):
+        raise DataError(f"the version {version!r} is not one for TFDS; write it like 1.0.0")

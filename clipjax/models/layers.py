@@ -1,0 +1,120 @@
+"""The transformer that both towers share: pre-norm blocks, stacked along a layer axis and scanned.
+
+Norms and softmax are computed in float32, matrix products in the compute dtype.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from clipjax.models.config import Activation, TextConfig, ViTConfig
+
+Remat = Literal["none", "dots", "full"]
+
+REMAT_POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def activate(name: Activation, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Apply OpenAI's sigmoid approximation of GELU, or the exact GELU."""
+    if name == "quick_gelu":
+        return x * jax.nn.sigmoid(1.702 * x)
+    return jax.nn.gelu(x, approximate=False)
+
+
+def layer_norm(width: int, eps: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Build a float32 layer norm. flax's fast variance loses digits that CLIP's large activations need."""
+    return nnx.LayerNorm(width, epsilon=eps, use_fast_variance=False, dtype=jnp.float32, rngs=rngs)
+
+
+def linear(n_in: int, n_out: int, std: float, dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(n_in, n_out, dtype=dtype, kernel_init=nnx.initializers.normal(std), rngs=rngs)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, width: int, heads: int, layers: int, *, dtype, rngs: nnx.Rngs):
+        self.heads = heads
+        std = width**-0.5
+        self.query = linear(width, width, std, dtype, rngs)
+        self.key = linear(width, width, std, dtype, rngs)
+        self.value = linear(width, width, std, dtype, rngs)
+        self.out = linear(width, width, std * (2 * layers) ** -0.5, dtype, rngs)
+
+    def __call__(self, x: Float[Array, "batch tokens width"], *, causal: bool) -> Float[Array, "batch tokens width"]:
+        batch, tokens, width = x.shape
+        split = (batch, tokens, self.heads, width // self.heads)
+        query, key, value = (f(x).reshape(split) for f in (self.query, self.key, self.value))
+        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=causal)
+        return self.out(mixed.reshape(batch, tokens, width))
+
+
+class MLP(nnx.Module):
+    """Two linear layers with the config's activation between them."""
+
+    def __init__(self, width: int, mlp_width: int, layers: int, activation: Activation, *, dtype, rngs: nnx.Rngs):
+        self.activation: Activation = activation
+        self.fc1 = linear(width, mlp_width, (2 * width) ** -0.5, dtype, rngs)
+        self.fc2 = linear(mlp_width, width, width**-0.5 * (2 * layers) ** -0.5, dtype, rngs)
+
+    def __call__(self, x: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens width"]:
+        return self.fc2(activate(self.activation, self.fc1(x)))
+
+
+class Block(nnx.Module):
+    """One pre-norm residual block."""
+
+    def __init__(self, config: ViTConfig | TextConfig, *, dtype, rngs: nnx.Rngs):
+        c = config
+        self.norm1 = layer_norm(c.width, c.layer_norm_eps, rngs)
+        self.attention = Attention(c.width, c.heads, c.layers, dtype=dtype, rngs=rngs)
+        self.norm2 = layer_norm(c.width, c.layer_norm_eps, rngs)
+        self.mlp = MLP(c.width, c.mlp_width, c.layers, c.activation, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch tokens width"], *, causal: bool) -> Float[Array, "batch tokens width"]:
+        x = x + self.attention(self.norm1(x).astype(x.dtype), causal=causal)
+        return x + self.mlp(self.norm2(x).astype(x.dtype))
+
+
+def stacked_blocks(config: ViTConfig | TextConfig, *, dtype, rngs: nnx.Rngs) -> Block:
+    """Build all blocks as one `Block` whose parameters have a leading layer axis."""
+
+    @nnx.split_rngs(splits=config.layers)
+    @nnx.vmap
+    def build(rngs: nnx.Rngs) -> Block:
+        return Block(config, dtype=dtype, rngs=rngs)
+
+    return build(rngs)
+
+
+def run_blocks(
+    blocks: Block,
+    x: Float[Array, "batch tokens width"],
+    *,
+    causal: bool,
+    remat: Remat = "none",
+    prompts: Float[Array, "layers prompts width"] | None = None,
+) -> Float[Array, "batch tokens width"]:
+    """Scan the blocks over `x`.
+
+    `prompts` are extra tokens for each layer (deep visual prompts, VPT arXiv 2203.12119): they
+    are appended before a block and dropped after it, so the output has the tokens of `x`.
+    """
+    tokens = x.shape[1]
+
+    def layer(x, scanned):
+        block, prompt = scanned
+        if prompt is not None:
+            prompt = jnp.broadcast_to(prompt.astype(x.dtype), (x.shape[0], *prompt.shape))
+            x = jnp.concatenate([x, prompt], axis=1)
+        return block(x, causal=causal)[:, :tokens], None
+
+    if remat != "none":
+        layer = jax.checkpoint(layer, policy=REMAT_POLICIES[remat], prevent_cse=False)
+    return jax.lax.scan(layer, x, (blocks, prompts))[0]

@@ -1,0 +1,47 @@
+"""The causal text transformer: token and position embeddings, blocks, pooling at the end of text."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from clipjax.models.config import TextConfig
+from clipjax.models.layers import Remat, layer_norm, run_blocks, stacked_blocks
+from clipjax.models.vision import Features
+
+
+def end_of_text(config: TextConfig, tokens: Int[Array, "batch length"]) -> Int[Array, " batch"]:
+    """Find the position at which each text is pooled (see `TextConfig.end_of_text`)."""
+    if config.end_of_text == "largest":
+        return jnp.argmax(tokens, axis=-1)
+    return jnp.argmax(tokens == config.eos_token_id, axis=-1)
+
+
+class TextTransformer(nnx.Module):
+    """CLIP's text tower without its projection."""
+
+    def __init__(self, config: TextConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.config = config
+        self.dtype = dtype
+        normal = nnx.initializers.normal
+        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (config.vocab_size, config.width)))
+        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (config.context_length, config.width)))
+        self.blocks = stacked_blocks(config, dtype=dtype, rngs=rngs)
+        self.final_norm = layer_norm(config.width, config.layer_norm_eps, rngs)
+
+    def embed(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length width"]:
+        """Look token embeddings up; positions are added later."""
+        return self.token_embedding[...][tokens]
+
+    def __call__(
+        self,
+        tokens: Int[Array, "batch length"],
+        *,
+        token_embeddings: Float[Array, "batch length width"] | None = None,
+        remat: Remat = "none",
+    ) -> Features:
+        embedded = self.embed(tokens) if token_embeddings is None else token_embeddings
+        x = (embedded + self.position_embedding[: tokens.shape[1]]).astype(self.dtype)
+        x = run_blocks(self.blocks, x, causal=True, remat=remat)
+        states = self.final_norm(x)
+        ends = end_of_text(self.config, tokens)
+        return Features(states, jnp.take_along_axis(states, ends[:, None, None], axis=1)[:, 0])

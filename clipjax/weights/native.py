@@ -1,0 +1,127 @@
+"""clipjax's own format: params in an Orbax checkpoint, the configuration and checksums in clipjax.json.
+
+Orbax restores a file with a flipped byte without complaint, so each leaf's CRC-32 is kept and compared.
+"""
+
+import dataclasses
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from clipjax.errors import CheckpointError, ConfigError
+from clipjax.models.clip import CLIP, Params
+from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from clipjax.weights.assemble import flatten, unflatten
+from clipjax.weights.fields import Fields, read_json
+
+CONFIG_FILE = "clipjax.json"
+_FORMAT_VERSION = 1
+_PARAMS_FOLDER = "params"
+
+
+def write_native(folder: Path, config: CLIPConfig, params: Params) -> None:
+    """Write params and configuration into an empty directory."""
+    import orbax.checkpoint as ocp
+
+    leaves = flatten(params)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((folder / _PARAMS_FOLDER).absolute(), params)
+    document = {
+        "format": "clipjax",
+        "version": _FORMAT_VERSION,
+        "config": config_to_dict(config),
+        "leaves": {
+            name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "crc32": _checksum(leaf)}
+            for name, leaf in leaves.items()
+        },
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def read_native_config(folder: Path) -> tuple[CLIPConfig, dict[str, jax.ShapeDtypeStruct], dict[str, int]]:
+    """Read the configuration, and each leaf's shape and checksum.
+
+    Raises:
+      ConfigError: clipjax.json is malformed or of a newer version.
+    """
+    file = folder / CONFIG_FILE
+    fields = Fields(file, read_json(file))
+    version = fields.integer("version", high=2**31)
+    if version > _FORMAT_VERSION:
+        raise ConfigError(f"{file}: version {version} was written by a newer clipjax; upgrade clipjax to read it")
+    shapes, checksums = {}, {}
+    section = fields.section("leaves")
+    for name in section.values:
+        leaf = section.section(name)
+        shape = leaf.values.get("shape")
+        if not isinstance(shape, list) or not all(isinstance(n, int) and 0 < n < 2**40 for n in shape):
+            raise ConfigError(f"{file}: {leaf.prefix}shape is {shape!r}; a list of sizes is needed")
+        dtype = leaf.choice("dtype", "", {t: t for t in ("float32", "float16", "bfloat16", "float64")})
+        shapes[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+        checksums[name] = leaf.integer("crc32", low=0, high=2**32 - 1)
+    return config_from_dict(file, fields.section("config").values), shapes, checksums
+
+
+def read_native(folder: Path, dtype: str | None) -> tuple[CLIP, Params]:
+    """Restore what `write_native` wrote.
+
+    Raises:
+      CheckpointError: the params are incomplete or damaged.
+    """
+    import orbax.checkpoint as ocp
+
+    config, shapes, checksums = read_native_config(folder)
+    model = CLIP(config)
+    model.check_params(unflatten(shapes))  # pyright: ignore[reportArgumentType]
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = unflatten({n: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device) for n, s in shapes.items()})  # pyright: ignore[reportArgumentType]
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            params = checkpointer.restore((folder / _PARAMS_FOLDER).absolute(), target)
+    except Exception as error:  # Orbax and TensorStore raise many kinds, none of them documented
+        reason = str(error).strip().splitlines()[0][:200]
+        raise CheckpointError(f"{folder / _PARAMS_FOLDER}: cannot be restored ({reason}); copy it again") from error
+    for name, leaf in flatten(params).items():
+        if _checksum(leaf) != checksums[name]:
+            raise CheckpointError(f"{folder / _PARAMS_FOLDER}: {name} is damaged (checksum differs); copy it again")
+    if dtype is not None:
+        params = jax.tree.map(lambda x: x.astype(dtype), params)
+    return model, params
+
+
+def config_to_dict(config: CLIPConfig) -> dict[str, Any]:
+    """Describe a configuration in JSON types."""
+    document = dataclasses.asdict(config)
+    if config.vision is not None:
+        document["vision"]["kind"] = "resnet" if isinstance(config.vision, ResNetConfig) else "vit"
+    return document
+
+
+def config_from_dict(file: Path, document: dict[str, Any]) -> CLIPConfig:
+    """Rebuild what `config_to_dict` described; `file` is for messages.
+
+    Raises:
+      ConfigError: the description is malformed.
+    """
+    try:
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+        if values["vision"] is not None:
+            vision = {k: tuple(v) if isinstance(v, list) else v for k, v in values["vision"].items()}
+            kind = {"resnet": ResNetConfig, "vit": ViTConfig}[vision.pop("kind")]
+            values["vision"] = kind(**vision)
+        if values["text"] is not None:
+            values["text"] = TextConfig(**values["text"])
+        return CLIPConfig(**values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{file}: config is malformed ({error}); copy the directory again") from None
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def _checksum(leaf: Any) -> int:
+    return zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1).data)

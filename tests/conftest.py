@@ -1,0 +1,28 @@
+"""Shared fixtures. The test data folder is found by CLIPJAX_TEST_DATA; tests that need it skip without it."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_default_matmul_precision", "highest")
+jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of golden vectors, real images and the testbed CLIP."""
+    folder = Path(os.environ.get("CLIPJAX_TEST_DATA", REPOSITORY.parent / "shared"))
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no test data at {folder}; set CLIPJAX_TEST_DATA")
+    return folder
+
+
+@pytest.fixture
+def getkey():
+    """A function that returns a fresh random key at every call, the same sequence in every run."""
+    keys = iter(jax.random.split(jax.random.key(0), 64))
+    return lambda: next(keys)
