@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of both sides")
     parser.add_argument("--peer-dtype", choices=("float32", "bfloat16"), help="of torch, where it differs")
-    parser.add_argument("--remat", default="none", choices=("none", "dots", "full"))
+    parser.add_argument("--remat", default="dots", choices=("none", "dots", "full"))
     parser.add_argument("--only", choices=("image", "text", "gradient"))
     args = parser.parse_args()
 

@@ -36,6 +36,15 @@ def linear(n_in: int, n_out: int, std: float, dtype, rngs: nnx.Rngs) -> nnx.Line
     return nnx.Linear(n_in, n_out, dtype=dtype, kernel_init=nnx.initializers.normal(std), rngs=rngs)
 
 
+def apply_rows(layer: nnx.Linear, x: Float[Array, "batch tokens n_in"]) -> Float[Array, "batch tokens n_out"]:
+    """Apply a linear layer to a matrix of all tokens.
+
+    With two leading axes XLA transposes activations for the gradient of the kernel; on CPUs that
+    costs a fifth of the step.
+    """
+    return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
 class Attention(nnx.Module):
     """Multi-head self-attention."""
 
@@ -50,9 +59,9 @@ class Attention(nnx.Module):
     def __call__(self, x: Float[Array, "batch tokens width"], *, causal: bool) -> Float[Array, "batch tokens width"]:
         batch, tokens, width = x.shape
         split = (batch, tokens, self.heads, width // self.heads)
-        query, key, value = (f(x).reshape(split) for f in (self.query, self.key, self.value))
+        query, key, value = (apply_rows(f, x).reshape(split) for f in (self.query, self.key, self.value))
         mixed = jax.nn.dot_product_attention(query, key, value, is_causal=causal)
-        return self.out(mixed.reshape(batch, tokens, width))
+        return apply_rows(self.out, mixed.reshape(batch, tokens, width))
 
 
 class MLP(nnx.Module):
@@ -64,7 +73,7 @@ class MLP(nnx.Module):
         self.fc2 = linear(mlp_width, width, width**-0.5 * (2 * layers) ** -0.5, dtype, rngs)
 
     def __call__(self, x: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens width"]:
-        return self.fc2(activate(self.activation, self.fc1(x)))
+        return apply_rows(self.fc2, activate(self.activation, apply_rows(self.fc1, x)))
 
 
 class Block(nnx.Module):
