@@ -4,12 +4,18 @@ import os
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_num_cpu_devices", 4)
+
+# Shapes in the signatures of the models are checked at run time, in tests only. Configurations and losses are
+# left out: they refuse values that do not fit themselves, and that is what their tests are about.
+CHECKED = [f"clipjax.models.{name}" for name in ("clip", "layers", "positions", "resnet", "text", "vision")]
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 
 @pytest.fixture(scope="session")

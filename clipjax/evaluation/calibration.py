@@ -47,7 +47,7 @@ def reliability_bins(
     if not isinstance(bins, int | np.integer) or bins < 1:
         raise DataError(f"bins must be a whole number of at least 1, got {bins!r}")
     logits = score_matrix(logits, "logits")
-    labels = index_vector(labels, *logits.shape, "labels")
+    labels = index_vector(labels, len(logits), logits.shape[1], "labels")
     edges = np.linspace(0.0, 1.0, bins + 1)
     counts, correct, confidence = np.zeros(bins, np.int64), np.zeros(bins), np.zeros(bins)
     for rows, block in row_blocks(logits, "logits"):

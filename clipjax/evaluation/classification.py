@@ -18,7 +18,7 @@ def top_k_accuracy(logits: Float[np.ndarray, "samples classes"], labels: Int[np.
     """
     k = counted_first(k)
     logits = score_matrix(logits, "logits")
-    labels = index_vector(labels, *logits.shape, "labels")
+    labels = index_vector(labels, len(logits), logits.shape[1], "labels")
     classes = np.arange(logits.shape[1])
     hits = 0
     for rows, block in row_blocks(logits, "logits"):
@@ -39,7 +39,7 @@ def confusion_matrix(
       DataError: shapes that differ, labels out of range, no samples, or NaN scores.
     """
     logits = score_matrix(logits, "logits")
-    labels = index_vector(labels, *logits.shape, "labels")
+    labels = index_vector(labels, len(logits), logits.shape[1], "labels")
     classes = logits.shape[1]
     counts = np.zeros((classes, classes), np.int64)
     for rows, block in row_blocks(logits, "logits"):

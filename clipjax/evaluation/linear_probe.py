@@ -156,7 +156,7 @@ def _fit(
             converged = False
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    weights, bias = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
+    weights, bias = np.asarray(model.coef_, np.float32), np.asarray(model.intercept_, np.float32)
     if len(weights) == 1:  # two classes share one row: half of it each gives the same probabilities
         weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
     return weights, bias, converged

@@ -1,0 +1,5 @@
+"""The maths of CLIP: configurations, towers, and the pure functions of the public model."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -75,7 +75,7 @@ class CLIP:
         params: Params,
         images: Float[Array, "batch height width 3"],
         *,
-        visual_prompts: Float[Array, "layers prompts width"] | None = None,
+        visual_prompts: Float[Array, "layers prompts features"] | None = None,
     ) -> Float[Array, "batch dim"]:
         """Embed normalised images. The embeddings are projected, not L2-normalised.
 
@@ -124,7 +124,7 @@ class CLIP:
         params: Params,
         images: Float[Array, "batch height width 3"],
         *,
-        visual_prompts: Float[Array, "layers prompts width"] | None = None,
+        visual_prompts: Float[Array, "layers prompts features"] | None = None,
     ) -> Features:
         """Run the image tower up to its projection: all tokens, and the pooled state."""
         config = self._part("vision")
@@ -168,7 +168,8 @@ class CLIP:
     def init(self, key: PRNGKeyArray) -> Params:
         """Draw parameters as OpenAI did before training."""
         c = self.config
-        keys = dict(zip(("vision", "text", "image_projection", "text_projection"), jax.random.split(key, 4)))
+        names = ("vision", "text", "image_projection", "text_projection")
+        keys: dict[str, PRNGKeyArray] = dict(zip(names, jax.random.split(key, 4)))
         params: Params = {}
         for name, config in (("vision", c.vision), ("text", c.text)):
             if config is not None:
@@ -187,7 +188,7 @@ class CLIP:
     def param_shapes(self) -> Params:
         """The params tree with a `jax.ShapeDtypeStruct` (float32) at each leaf."""
         c = self.config
-        shapes = {
+        shapes: Params = {
             name: _abstract_tower(config, self.dtype)[1]
             for name, config in (("vision", c.vision), ("text", c.text))
             if config is not None

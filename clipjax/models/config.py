@@ -17,27 +17,30 @@ Preprocessing = Literal["openai", "transformers"]
 
 # Far above every published model: a typing error is refused before anything is built.
 _LIMITS = {
-    "layers": 512,
-    "heads": 1024,
-    "width": 65_536,
-    "mlp_width": 1_048_576,
-    "vocab_size": 16_777_216,
-    "context_length": 1_048_576,
-    "image_size": 16_384,
-    "patch_size": 16_384,
-    "embed_dim": 65_536,
+    "layers": (1, 512),
+    "heads": (1, 1024),
+    "width": (1, 65_536),
+    "mlp_width": (1, 1_048_576),
+    "vocab_size": (1, 16_777_216),
+    "context_length": (1, 1_048_576),
+    "image_size": (1, 16_384),
+    "patch_size": (1, 16_384),
+    "embed_dim": (1, 65_536),
+    "bos_token_id": (0, 2**31 - 1),
+    "eos_token_id": (0, 2**31 - 1),
+    "pad_token_id": (0, 2**31 - 1),
 }
 
 
 def _check_sizes(config: object) -> None:
     for field in fields(config):  # pyright: ignore[reportArgumentType]
         value = getattr(config, field.name)
-        limit = _LIMITS.get(field.name)
-        if limit is None or value is None or isinstance(value, tuple):
+        if field.name not in _LIMITS or (field.name == "embed_dim" and value is None):
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
+        low, high = _LIMITS[field.name]
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise ConfigError(
-                f"{type(config).__name__}.{field.name} is {value!r}; it must be an integer from 1 to {limit}"
+                f"{type(config).__name__}.{field.name} is {value!r}; it must be an integer from {low} to {high}"
             )
 
 
@@ -48,7 +51,7 @@ def _check_transformer(config: "ViTConfig | TextConfig") -> None:
         raise ConfigError(f"{name}: {config.heads} heads do not divide the width {config.width}")
     if config.activation not in ("quick_gelu", "gelu"):
         raise ConfigError(f"{name}.activation is {config.activation!r}; known are 'quick_gelu' and 'gelu'")
-    if not 0 < config.layer_norm_eps < 1:
+    if not isinstance(config.layer_norm_eps, int | float) or not 0 < config.layer_norm_eps < 1:
         raise ConfigError(f"{name}.layer_norm_eps is {config.layer_norm_eps}; it must lie between 0 and 1")
 
 
@@ -87,7 +90,11 @@ class ResNetConfig:
 
     def __post_init__(self):
         _check_sizes(self)
-        if len(self.blocks) != 4 or not all(isinstance(b, int) and 1 <= b <= 512 for b in self.blocks):
+        if (
+            not isinstance(self.blocks, tuple)
+            or len(self.blocks) != 4
+            or not all(isinstance(b, int) and 1 <= b <= 512 for b in self.blocks)
+        ):
             raise ConfigError(f"ResNetConfig.blocks is {self.blocks!r}; it must hold four integers from 1 to 512")
         if self.image_size % 32:
             raise ConfigError(f"ResNetConfig.image_size is {self.image_size}; it must be a multiple of 32")
@@ -159,7 +166,8 @@ class CLIPConfig:
             raise ConfigError("CLIPConfig.embed_dim is None; only a single transformer tower may lack a projection")
         for name in ("mean", "std"):
             value = getattr(self, name)
-            if len(value) != 3 or not all(isinstance(v, int | float) and abs(v) < 1e6 for v in value):
+            numbers = isinstance(value, tuple) and all(isinstance(v, int | float) and abs(v) < 1e6 for v in value)
+            if not numbers or len(value) != 3:
                 raise ConfigError(f"CLIPConfig.{name} is {value!r}; it must hold three numbers")
         if min(self.std) <= 0:
             raise ConfigError(f"CLIPConfig.std is {self.std}; its entries must be positive")

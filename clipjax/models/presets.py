@@ -1,12 +1,12 @@
 """The published CLIP models by name: OpenAI's nine, and OpenCLIP's LAION and DataComp vision transformers."""
 
 from clipjax.errors import ConfigError
-from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from clipjax.models.config import Activation, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 _INCEPTION = (0.5, 0.5, 0.5)
 
 
-def _text(width: int, layers: int = 12, activation="quick_gelu") -> TextConfig:
+def _text(width: int, layers: int = 12, activation: Activation = "quick_gelu") -> TextConfig:
     return TextConfig(49408, 77, width, layers, width // 64, 4 * width, activation)
 
 

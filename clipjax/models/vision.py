@@ -29,7 +29,7 @@ class PatchEmbedding(nnx.Module):
         shape = (config.patch_size, config.patch_size, 3, config.width)
         self.kernel = nnx.Param(nnx.initializers.lecun_normal(in_axis=(0, 1, 2))(rngs.params(), shape))
 
-    def __call__(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch patches width"]:
+    def __call__(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch patches features"]:
         patch, _, channels, width = self.kernel.shape
         batch, rows, columns = images.shape[0], images.shape[1] // patch, images.shape[2] // patch
         whole = images[:, : rows * patch, : columns * patch].astype(self.dtype)
@@ -55,7 +55,7 @@ class VisionTransformer(nnx.Module):
         self,
         images: Float[Array, "batch height width 3"],
         *,
-        prompts: Float[Array, "layers prompts dim"] | None = None,
+        prompts: Float[Array, "layers prompts features"] | None = None,
         remat: Remat = "none",
     ) -> Features:
         patches = self.patch_embedding(images)

@@ -140,6 +140,8 @@ _OPENAI_POOL = {
 
 def huggingface_names(config: CLIPConfig, vision: str = "vision_model.", text: str = "text_model.") -> tuple[Row, ...]:
     """Return the table of transformers' CLIP classes; `vision` and `text` are the prefixes of the towers."""
+    if isinstance(config.vision, ResNetConfig):
+        raise ValueError("transformers has no CLIP with a ResNet")
     rows: list[Row] = []
     if config.vision is not None:
         rows += _rows("vision/", vision, _HUGGINGFACE_VISION)

@@ -64,7 +64,12 @@ def read_native_config(folder: Path) -> tuple[CLIPConfig, dict[str, jax.ShapeDty
         dtype = leaf.choice("dtype", "", {t: t for t in ("float32", "float16", "bfloat16", "float64")})
         shapes[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
         checksums[name] = leaf.integer("crc32", low=0, high=2**32 - 1)
-    return config_from_dict(file, fields.section("config").values), shapes, checksums
+    config = config_from_dict(file, fields.section("config").values)
+    try:
+        CLIP(config).check_params(unflatten(shapes))  # pyright: ignore[reportArgumentType]
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    return config, shapes, checksums
 
 
 def read_native(folder: Path, dtype: str | None) -> tuple[CLIP, Params]:
@@ -76,8 +81,6 @@ def read_native(folder: Path, dtype: str | None) -> tuple[CLIP, Params]:
     import orbax.checkpoint as ocp
 
     config, shapes, checksums = read_native_config(folder)
-    model = CLIP(config)
-    model.check_params(unflatten(shapes))  # pyright: ignore[reportArgumentType]
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = unflatten({n: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device) for n, s in shapes.items()})  # pyright: ignore[reportArgumentType]
     try:
@@ -91,7 +94,7 @@ def read_native(folder: Path, dtype: str | None) -> tuple[CLIP, Params]:
             raise CheckpointError(f"{folder / _PARAMS_FOLDER}: {name} is damaged (checksum differs); copy it again")
     if dtype is not None:
         params = jax.tree.map(lambda x: x.astype(dtype), params)
-    return model, params
+    return CLIP(config), params
 
 
 def config_to_dict(config: CLIPConfig) -> dict[str, Any]:
@@ -109,18 +112,22 @@ def config_from_dict(file: Path, document: dict[str, Any]) -> CLIPConfig:
       ConfigError: the description is malformed.
     """
     try:
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
-        if values["vision"] is not None:
-            vision = {k: tuple(v) if isinstance(v, list) else v for k, v in values["vision"].items()}
+        values = _frozen(document)
+        vision, text = values.pop("vision"), values.pop("text")
+        if vision is not None:
             kind = {"resnet": ResNetConfig, "vit": ViTConfig}[vision.pop("kind")]
-            values["vision"] = kind(**vision)
-        if values["text"] is not None:
-            values["text"] = TextConfig(**values["text"])
-        return CLIPConfig(**values)
+            vision = kind(**vision)
+        return CLIPConfig(vision, None if text is None else TextConfig(**text), **values)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file}: config is malformed ({error}); copy the directory again") from None
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
+
+
+def _frozen(values: dict[str, Any]) -> dict[str, Any]:
+    """Copy a JSON object with lists as tuples, which frozen dataclasses can hash."""
+    frozen = {name: _frozen(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in frozen.items()}
 
 
 def _checksum(leaf: Any) -> int:

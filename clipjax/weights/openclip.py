@@ -117,14 +117,23 @@ def _vision(fields: Fields, activation: Any) -> ViTConfig | ResNetConfig:
     image_size = _square(fields, "image_size", 224)
     width = fields.integer("width", 768, high=65_536)
     head_width = fields.integer("head_width", 64, high=65_536)
-    layers = fields.values.get("layers", 12)
-    if isinstance(layers, list):
-        return ResNetConfig(image_size, width, tuple(layers), width * 32 // head_width)  # pyright: ignore[reportArgumentType]
+    if isinstance(fields.values.get("layers"), list):
+        return ResNetConfig(image_size, width, _blocks(fields), width * 32 // head_width)
     patch_size = _square(fields, "patch_size", 16)
     mlp_width = int(width * fields.number("mlp_ratio", 4.0))
     layers = fields.integer("layers", 12, high=512)
     heads = _divide(fields, width, head_width)
     return ViTConfig(image_size, patch_size, width, layers, heads, mlp_width, activation, _eps(fields))
+
+
+def _blocks(fields: Fields) -> tuple[int, int, int, int]:
+    stages = fields.values["layers"]
+    if len(stages) != 4:
+        raise ConfigError(f"{fields.path}: {fields.prefix}layers is {stages!r}; a ResNet has four stages")
+    one, two, three, four = (
+        Fields(fields.path, {"layers": n}, fields.prefix).integer("layers", high=512) for n in stages
+    )
+    return one, two, three, four
 
 
 def _divide(fields: Fields, width: int, head_width: int) -> int:

@@ -1,0 +1,10 @@
+from .clip import CLIP as CLIP
+from .clip import Params as Params
+from .clip import unit as unit
+from .config import CLIPConfig as CLIPConfig
+from .config import ResNetConfig as ResNetConfig
+from .config import TextConfig as TextConfig
+from .config import ViTConfig as ViTConfig
+from .positions import resize_positions as resize_positions
+from .presets import PRESETS as PRESETS
+from .presets import preset as preset
