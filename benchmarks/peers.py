@@ -1,20 +1,25 @@
-"""The same CLIP in clipjax and in transformers (torch), with the same random weights, and fair timing of both."""
+"""The same CLIP in clipjax and in transformers (torch): same random weights, same inputs."""
 
 import os
-import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import clipjax
 from clipjax.models.clip import CLIP, Params
+from clipjax.models.config import CLIPConfig
 from clipjax.models.presets import preset
+
+
+def random_clip(name: str, *, seed: int = 0) -> tuple[CLIP, Params]:
+    """Return a published model by name with the weights it had before training."""
+    model = CLIP(preset(name))
+    return model, jax.jit(model.init)(jax.random.key(seed))
 
 
 def torch_threads() -> int:
@@ -26,41 +31,61 @@ def torch_threads() -> int:
     return threads
 
 
-def both_models(name: str, *, seed: int = 0, dtype: str = "float32") -> tuple[CLIP, Params, Any]:
-    """Return (model, params, transformers CLIPModel) with the same random weights."""
+def transformers_peer(model: CLIP, params: Params, *, dtype: str = "float32", device: str = "cpu") -> Any:
+    """Return the transformers CLIPModel with these weights, in memory of its own."""
     import torch
     from transformers import CLIPModel
 
-    model = CLIP(preset(name))
-    params = jax.jit(model.init)(jax.random.key(seed))
     with tempfile.TemporaryDirectory() as folder:
-        clipjax.save(f"{folder}/model", model, params)
+        clipjax.save(Path(folder, "model"), model, params)
         # sdpa is the fastest attention transformers has without extra packages, and its default
         peer = CLIPModel.from_pretrained(f"{folder}/model", dtype=getattr(torch, dtype), attn_implementation="sdpa")
-    return model, params, peer.eval()
+        # from_pretrained leaves the weights in the mapped file, in pages that are slower to reach than memory
+        for tensor in peer.parameters():
+            tensor.data = tensor.data.clone()
+    return peer.to(device).eval()
 
 
-def alternate(functions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Time functions in turn, so that a slow moment of the machine hits all, and return their median seconds.
+class TorchPeer:
+    """A transformers CLIPModel with its inputs; its methods run to the end and return a tensor."""
 
-    Each is called twice before the first measurement (compilation, caches).
-    """
-    for function in functions.values():
-        function()
-        function()
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    def __init__(self, peer: Any, images: np.ndarray, tokens: np.ndarray, *, compiled: bool = False):
+        import torch
+
+        self.model = peer
+        self._torch = torch
+        self._pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(peer.device, peer.dtype)
+        self._ids = torch.from_numpy(tokens).long().to(peer.device)
+        self._compile: Callable = torch.compile if compiled else lambda function: function
+        self._image = self._compile(lambda pixels: peer.get_image_features(pixel_values=pixels).pooler_output)
+        self._text = self._compile(lambda ids: peer.get_text_features(input_ids=ids).pooler_output)
+        self._loss = self._compile(lambda pixels, ids: peer(pixel_values=pixels, input_ids=ids, return_loss=True).loss)
+
+    def image(self) -> Any:
+        """Embed the images."""
+        with self._torch.inference_mode():
+            return self._finished(self._image(self._pixels))
+
+    def text(self) -> Any:
+        """Embed the texts."""
+        with self._torch.inference_mode():
+            return self._finished(self._text(self._ids))
+
+    def gradient(self) -> Any:
+        """Differentiate the contrastive loss by all weights; return the derivative of logit_scale."""
+        self.model.zero_grad(set_to_none=True)
+        self._loss(self._pixels, self._ids).backward()
+        return self._finished(self.model.logit_scale.grad)
+
+    def _finished(self, result: Any) -> Any:
+        if self.model.device.type == "cuda":
+            self._torch.cuda.synchronize()
+        return result
 
 
-def images_and_tokens(model: CLIP, batch: int) -> tuple[np.ndarray, np.ndarray]:
+def images_and_tokens(config: CLIPConfig, batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Random images [B, H, W, 3], and token rows as full as a caption can be."""
     rng = np.random.default_rng(0)
-    config = model.config
     assert config.text is not None
     images = rng.standard_normal((batch, config.image_size, config.image_size, 3), np.float32)
     tokens = rng.integers(1, config.text.bos_token_id, (batch, config.context_length), np.int32)
@@ -68,22 +93,7 @@ def images_and_tokens(model: CLIP, batch: int) -> tuple[np.ndarray, np.ndarray]:
     return images, tokens
 
 
-def machine() -> dict[str, Any]:
-    """Describe where a number was measured."""
-    names = ("jax", "flax", "torch", "transformers")
-    return {
-        "device": jax.devices()[0].device_kind,
-        "processor": _processor(),
-        "threads": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
-        **{name: version(name) for name in names},
-    }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+def relative_difference(ours: jax.Array | np.ndarray, theirs: Any) -> float:
+    """Return the largest difference between an array and a torch tensor, relative to the largest number."""
+    expected = theirs.detach().float().cpu().numpy()
+    return float(np.max(np.abs(np.asarray(ours.astype(jnp.float32)) - expected)) / np.max(np.abs(expected)))

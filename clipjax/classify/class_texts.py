@@ -1,8 +1,29 @@
-"""Which texts stand for a class: templates filled with its name, descriptions of it, or both."""
+"""Which classes there are when nobody says, and which texts stand for a class: templates, descriptions, or both."""
 
 from collections.abc import Mapping, Sequence
 
+from clipjax.data.classes import ClassList
+from clipjax.data.source import ImageSource
 from clipjax.errors import DataError
+
+
+def class_list_of(source: ImageSource) -> ClassList:
+    """Take the classes from the images: their class folders, or the names in their manifest.
+
+    Underscores become spaces, as a text would have them. Classes of which a selection has no
+    image are in the list all the same.
+
+    Raises:
+      DataError: fewer than two classes are named, or two names differ by underscores alone.
+    """
+    folders = {name: " ".join(name.replace("_", " ").split()) for _, name in sorted(source.label_names.items())}
+    if len(folders) < 2:
+        raise DataError(
+            f"{source.name}: names {len(folders)} classes, too few to tell apart; pass the class names with --classes"
+        )
+    if len(set(folders.values())) < len(folders):
+        raise DataError(f"{source.name}: two class names differ by underscores alone; pass names with --classes")
+    return ClassList(tuple(folders.values()), folders=folders)
 
 
 def class_texts(

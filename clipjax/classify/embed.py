@@ -36,6 +36,7 @@ def embed_images(
       DataError: an image cannot be decoded and `skip_bad` is false, or not one can.
     """
     parts, indices, skipped = [], [], []
+    batch_size = min(batch_size, len(source))
     stream = image_embedding_batches(model, params, source, batch_size=batch_size, skip_bad=skip_bad)
     for rows, embeddings, bad in progress(stream, total=len(source), label="encoding images", step=batch_size):
         indices.append(rows)
@@ -95,24 +96,22 @@ def embed_texts(
       ConfigError: the tokenizer is not this model's.
       DataError: no texts, or something that is not a string.
     """
+    texts = [texts] if isinstance(texts, str) else texts
     distinct = list(dict.fromkeys(texts))
     tokens = tokens_for(model, tokenizer, distinct)
     lengths = text_lengths(tokens)
     order = np.argsort(lengths, kind="stable")
-    batch_size = min(batch_size, len(distinct))
-    embeddings: np.ndarray | None = None
+    # few texts make a small batch, in powers of two: few sizes, few programs to compile
+    batch_size = min(batch_size, 1 << (len(distinct) - 1).bit_length())
+    parts = []
     starts = range(0, len(order), batch_size)
     for start in progress(starts, total=len(order), label="encoding texts", unit="texts", step=batch_size):
         rows = order[start : start + batch_size]
         length = trimmed_length(int(lengths[rows[-1]]), tokens.shape[1])
         padded = tokens[np.pad(rows, (0, batch_size - len(rows)), mode="edge"), :length]
-        encoded = np.asarray(model.encode_text(params, padded))[: len(rows)]
-        if embeddings is None:
-            embeddings = np.empty((len(distinct), encoded.shape[1]), np.float32)
-        embeddings[rows] = encoded
-    assert embeddings is not None
-    position = {text: i for i, text in enumerate(distinct)}
-    return embeddings[[position[text] for text in texts]]
+        parts.append(np.asarray(model.encode_text(params, padded))[: len(rows)])
+    place = dict(zip([distinct[i] for i in order], range(len(order))))
+    return np.concatenate(parts)[[place[text] for text in texts]]
 
 
 def tokens_for(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -11,42 +12,54 @@ T = TypeVar("T")
 PATIENCE = 2.0
 """Seconds of work before a progress bar appears."""
 
+_UNLIMITED = 10_000
+"""A width for tables that nobody looks at on a terminal: no cell is folded."""
+
 
 def progress(items: Iterable[T], *, total: int | None, label: str, unit: str = "images", step: int = 1) -> Iterator[T]:
     """Yield `items`; on a terminal, and after two seconds, show how many units are done, the rate and the time left."""
     if not sys.stderr.isatty():
         yield from items
         return
-    bar, task, done, start = None, None, 0, time.monotonic()
+    bar, done, start = _bar(), 0, time.monotonic()
+    task = bar.add_task(label, total=total, rate="", left="")
+    # a timer, since the first item may take long: its program has to be compiled
+    appearance = threading.Timer(PATIENCE, bar.start)
+    appearance.daemon = True
+    appearance.start()
     try:
         for item in items:
             yield item
             done = done + step if total is None else min(done + step, total)
-            if bar is None and time.monotonic() - start > PATIENCE:
-                bar = _bar(unit)
-                task = bar.add_task(label, total=total)
-                bar.start()
-            if bar is not None and task is not None:
-                bar.update(task, completed=done, rate=done / (time.monotonic() - start))
+            rate = done / (time.monotonic() - start)
+            left = "" if total is None else f"{_clock((total - done) / rate)} left"
+            bar.update(task, completed=done, rate=f"{rate:.{0 if rate >= 10 else 1}f} {unit}/s", left=left)
     finally:
-        if bar is not None:
+        appearance.cancel()
+        appearance.join()
+        if bar.live.is_started:
             bar.stop()
 
 
-def _bar(unit: str):
+def _bar():
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f} " + unit + "/s"),
-        TextColumn("time left"),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
         transient=True,
     )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def note(message: str) -> None:
@@ -55,20 +68,27 @@ def note(message: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on one line."""
-    print(json.dumps(document, ensure_ascii=False))
+    """Print one JSON document on one line, in ASCII, which every terminal and program takes."""
+    print(json.dumps(document))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; all columns but the first are aligned to the right."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, numeric: bool = True) -> None:
+    """Print a table with all columns but the first aligned to the right, unless they are not `numeric`.
+
+    On a terminal long cells are folded to its width; elsewhere every row is one line.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+        table.add_column(column, justify="right" if numeric and i else "left", overflow="fold")
     for row in rows:
         table.add_row(*(format(cell, ".2f") if isinstance(cell, float) else str(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width, highlight=False, markup=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, highlight=False, markup=False)
+    console.print(title, style="bold", soft_wrap=True)
+    with console.capture() as printed:
+        console.print(table)
+    for line in printed.get().splitlines():
+        print(line.rstrip())

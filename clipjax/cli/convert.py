@@ -2,9 +2,14 @@
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipjax.cli.options import add_json
+
+if TYPE_CHECKING:
+    from clipjax.models.clip import CLIP
 
 FORMATS = ("huggingface", "openclip", "openai-state-dict", "orbax")
 
@@ -35,34 +40,48 @@ def run(args: argparse.Namespace) -> None:
     import jax
 
     from clipjax.cli.console import note, print_json
-    from clipjax.inputs.tokenizer import load_tokenizer
-    from clipjax.inputs.tokenizer_writer import write_tokenizer
     from clipjax.outputs import check_free
     from clipjax.weights.load import load, resolve
     from clipjax.weights.save import save
 
     source, destination = resolve(args.source), Path(args.destination)
-    check_free(destination, overwrite=args.overwrite)
+    check_free(destination, "file" if args.format == "openai-state-dict" else "directory", overwrite=args.overwrite)
     model, params = load(source, dtype=None if args.dtype == "keep" else args.dtype)
-
-    def add_tokenizer(folder: Path) -> None:
-        if model.config.text is not None:
-            tokenizer = load_tokenizer(source)
-            if tokenizer.vocab_size <= model.config.text.vocab_size:
-                length = model.config.context_length
-                write_tokenizer(folder, source, dataclasses.replace(tokenizer, context_length=length))
-
-    extra = add_tokenizer if args.format == "huggingface" else None
+    extra = _tokenizer_files(source, model, args.format)
     save(destination, model, params, args.format, overwrite=args.overwrite, extra=extra)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     if args.json:
-        print_json(
-            {
-                "source": str(source),
-                "destination": str(destination),
-                "format": args.format,
-                "parameters": count,
-            }
-        )
+        facts = {"source": str(source), "destination": str(destination), "format": args.format}
+        print_json({**facts, "parameters": count})
     else:
         note(f"wrote {count:,} parameters to {destination} ({args.format})")
+
+
+def _tokenizer_files(source: Path, model: "CLIP", format: str) -> Callable[[Path], None] | None:
+    """Choose what is written beside the weights: the tokenizer, unless it is the one that the format implies."""
+    from clipjax.cli.console import note
+    from clipjax.errors import ConfigError
+    from clipjax.inputs.tokenizer import load_tokenizer, openai_tokenizer
+    from clipjax.inputs.tokenizer_writer import write_tokenizer
+
+    text, beside_weights = model.config.text, format != "openai-state-dict"
+    if text is None:
+        return None
+    try:
+        tokenizer = load_tokenizer(source)
+        if tokenizer.vocab_size > text.vocab_size:
+            raise ConfigError(
+                f"the model has {text.vocab_size} tokens, and {source} comes without a tokenizer of its own"
+            )
+    except ConfigError as error:
+        if beside_weights:
+            note(f"no tokenizer goes with the weights: {error}")
+        return None
+    published = tokenizer.encoding.fingerprint == openai_tokenizer().encoding.fingerprint
+    if published and format != "huggingface":
+        return None
+    if not beside_weights:
+        note("this format has no place for the model's tokenizer, which is not CLIP's published one: keep its files")
+        return None
+    tokenizer = dataclasses.replace(tokenizer, context_length=text.context_length)
+    return lambda folder: write_tokenizer(folder, source, tokenizer)

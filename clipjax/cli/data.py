@@ -2,7 +2,7 @@
 
 import argparse
 
-from clipjax.cli.options import IMAGES_HELP, add_json
+from clipjax.cli.options import IMAGES_HELP, add_json, add_selection
 
 
 def add_parser(commands) -> None:
@@ -17,11 +17,7 @@ def add_parser(commands) -> None:
     prepare.add_argument("directory", metavar="DIR", help="where to write; must not exist")
     prepare.add_argument("--name", required=True, help="name of the data set, in lower case and underscores")
     prepare.add_argument("--version", default="1.0.0", help="default: 1.0.0")
-    prepare.add_argument("--split", metavar="NAME", help="only the images of this split")
-    prepare.add_argument(
-        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these images; repeatable"
-    )
-    prepare.add_argument("--splits-file", metavar="JSON", help="a CoOp split_zhou_*.json that lists the images")
+    add_selection(prepare)
     prepare.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be decoded")
     prepare.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
     add_json(prepare)
@@ -32,7 +28,9 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.cli.console import note, print_json, progress
     from clipjax.cli.options import open_images, report_skipped, skipped_as_json
     from clipjax.data.prepare import prepare
+    from clipjax.outputs import check_free
 
+    check_free(args.directory, "directory", overwrite=args.overwrite)
     source = open_images(args)
     made = prepare(
         source,

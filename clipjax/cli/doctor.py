@@ -5,11 +5,15 @@ import tempfile
 from pathlib import Path
 
 from clipjax.cli.options import add_json
+from clipjax.progress import Progress, silent
 
 PACKAGES = (
     "clipjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tensorflow-datasets", "grain",
     "safetensors", "numpy", "pillow", "scikit-learn",
 )  # fmt: skip
+
+FORMATS = ("openai-state-dict", "huggingface", "openclip", "orbax", "openai-state-dict")
+"""The order in which a checkpoint is rewritten: from OpenAI's layout to each other one and back."""
 
 
 def add_parser(commands) -> None:
@@ -26,13 +30,13 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     import time
 
-    from clipjax.cli.console import print_json, print_table
+    from clipjax.cli.console import print_json, print_table, progress
 
     facts = machine()
     if not args.json:
-        print_table("this machine", ["what", "value"], list(facts.items()))
+        print_table("this machine", ["what", "value"], list(facts.items()), numeric=False)
     start = time.perf_counter()
-    rows = round_trip()
+    rows = round_trip(progress)
     healthy = all(row["largest_change"] == 0 for row in rows)
     if args.json:
         print_json({"machine": facts, "steps": rows, "healthy": healthy})
@@ -65,7 +69,7 @@ def machine() -> dict[str, str]:
     return facts
 
 
-def round_trip() -> list[dict]:
+def round_trip(progress: Progress = silent) -> list[dict]:
     """Write, read and convert a small random CLIP, and compare its logits on real images after each step."""
     import jax
     import numpy as np
@@ -85,7 +89,7 @@ def round_trip() -> list[dict]:
     first = np.asarray(model.logits(params, pixels, tokens))
     rows = [_row("built at random", first, first)]
     with tempfile.TemporaryDirectory(prefix="clipjax-doctor-") as folder:
-        for format in ("openai-state-dict", "huggingface", "openclip", "orbax", "openai-state-dict"):
+        for format in progress(FORMATS, total=len(FORMATS), label="checking formats", unit="formats"):
             place = Path(folder) / f"{len(rows)}"
             save(place, model, params, format)
             model, params = load(place)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
         print_json(dataclasses.asdict(found))
         return
     parts = found.parameters if args.all else found.parts()
-    print_table(f"{args.path}: {found.format}", ["configuration", "value"], _settings(found.config))
+    print_table(f"{args.path}: {found.format}", ["configuration", "value"], _settings(found.config), numeric=False)
     rows = [(p.path, "x".join(map(str, p.shape)) or "scalar", p.dtype, f"{p.count:,}") for p in parts]
     total = sum(p.count for p in found.parameters)
     print_table("parameters", ["path", "shape", "type", "numbers"], [*rows, ("total", "", "", f"{total:,}")])

@@ -2,9 +2,10 @@
 
 import argparse
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clipjax.errors import DataError
+from clipjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from clipjax.data.loader import BadImage
@@ -17,10 +18,9 @@ IMAGES_HELP = "a folder of class folders, a flat folder, a tar, or a TFDS data s
 
 def positive(text: str) -> int:
     """Parse an integer of at least one."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
+    return int(text)
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -40,26 +40,33 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 def add_images(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add what says which images."""
     parser.add_argument("--images", required=required, metavar="PATH", help=IMAGES_HELP)
+    add_selection(parser)
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out images that cannot be decoded, and list them"
+    )
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add what selects among the images."""
     parser.add_argument("--split", metavar="NAME", help="only the images of this split")
     parser.add_argument(
         "--where", action="append", default=[], metavar="COLUMN=VALUE",
         help="only the images with this value in the manifest; repeat a column for several values",
     )  # fmt: skip
     parser.add_argument("--splits-file", metavar="JSON", help="a CoOp split_zhou_*.json that lists the images")
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out images that cannot be decoded, and list them"
-    )
 
 
 def add_classes(parser: argparse.ArgumentParser) -> None:
     """Add what says which classes there are, and which texts stand for them."""
     parser.add_argument(
-        "--classes", required=True, metavar="FILE[:KEY]",
-        help="class names: one per line, a JSON list, {folder: name}, or KEY of a JSON object",
+        "--classes", metavar="FILE[:KEY]",
+        help="class names: one per line, a JSON list, {folder: name}, or KEY of a JSON object "
+        "(default: the class folders or the manifest's names)",
     )  # fmt: skip
     parser.add_argument(
         "--template", action="append", default=[], metavar="TEXT|FILE[:KEY]",
-        help="prompt with {} for the name, or a file of them; repeatable (default: the class file's, else 'a photo of a {}.')",
+        help="prompt with {} for the name, or a file of them; repeatable "
+        "(default: the class file's, else 'a photo of a {}.')",
     )  # fmt: skip
     parser.add_argument(
         "--descriptions",
@@ -69,40 +76,68 @@ def add_classes(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the switch to a result that machines read."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def load_model(args: argparse.Namespace) -> "tuple[CLIP, Params]":
-    """Load the model that --weights and --dtype ask for."""
+def load_model(args: argparse.Namespace, needs: Sequence[str]) -> "tuple[CLIP, Params]":
+    """Load the model that --weights and --dtype ask for.
+
+    Raises:
+      ConfigError: it lacks one of the towers "vision" and "text" that `needs` names.
+    """
     from clipjax.weights.load import load
 
     model, params = load(args.weights)
+    for tower in needs:
+        if getattr(model.config, tower) is None:
+            what = {"vision": "image", "text": "text"}[tower]
+            raise ConfigError(f"{args.weights}: has no {what} tower; pass a checkpoint that has one")
     return model.replace(dtype=args.dtype), params
 
 
-def load_text_side(args: argparse.Namespace) -> "Tokenizer":
-    """Load the tokenizer that belongs to --weights."""
+def load_text_side(args: argparse.Namespace, model: "CLIP") -> "Tokenizer":
+    """Load the tokenizer that belongs to --weights, at the model's context length.
+
+    Raises:
+      ConfigError: the one that is found has more tokens than the model.
+    """
+    import dataclasses
+
     from clipjax.inputs.tokenizer import load_tokenizer
     from clipjax.weights.load import resolve
 
-    return load_tokenizer(resolve(args.weights))
+    tokenizer, text = load_tokenizer(resolve(args.weights)), model.config.text
+    if text is None or tokenizer.vocab_size > text.vocab_size:
+        raise ConfigError(
+            f"{args.weights}: the model has {text.vocab_size if text else 0} tokens, the tokenizer "
+            f"{tokenizer.vocab_size}; put the model's own vocab.json and merges.txt (or tokenizer.json) beside them"
+        )
+    return dataclasses.replace(tokenizer, context_length=text.context_length)
 
 
-def open_images(args: argparse.Namespace, extra: "dict[str, str] | None" = None) -> "ImageSource":
-    """Open and select the images; `extra` are further conditions, column to value."""
+def note_cut_texts(tokenizer: "Tokenizer", texts: Sequence[str]) -> None:
+    """Say how many texts are longer than the context, which cuts them."""
+    from clipjax.cli.console import note
+
+    # a token has at least a byte, so that most texts need not be tokenized to know
+    long = [text for text in texts if len(text.encode("utf-8", "replace")) > tokenizer.context_length - 2]
+    if long and (count := int(tokenizer.truncated(long).sum())):
+        note(f"{count:,} of {len(texts):,} texts were cut at the model's {tokenizer.context_length} tokens")
+
+
+def open_images(args: argparse.Namespace) -> "ImageSource":
+    """Open and select the images."""
     from clipjax.cli.console import note
     from clipjax.data.opening import open_source
 
-    where = {column: list(values) for column, values in conditions(args.where).items()}
-    for column, value in (extra or {}).items():
-        where[column] = [value]
-    source = open_source(args.images, split=args.split, where=where, splits_file=args.splits_file)
+    source = open_source(args.images, split=args.split, where=conditions(args.where), splits_file=args.splits_file)
     for remark in source.notes:
         note(remark)
     return source
 
 
-def conditions(pairs: list[str]) -> dict[str, list[str]]:
+def conditions(pairs: Sequence[str], option: str = "--where") -> dict[str, list[str]]:
     """Group COLUMN=VALUE pairs by column.
 
     Raises:
@@ -112,12 +147,12 @@ def conditions(pairs: list[str]) -> dict[str, list[str]]:
     for pair in pairs:
         column, equals, value = pair.partition("=")
         if not equals or not column:
-            raise DataError(f"--where {pair}: write COLUMN=VALUE, as in --where split=test")
+            raise DataError(f"{option} {pair}: write COLUMN=VALUE, as in {option} split=test")
         grouped[column].append(value)
     return dict(grouped)
 
 
-def report_skipped(skipped: "list[BadImage]") -> None:
+def report_skipped(skipped: "Sequence[BadImage]") -> None:
     """List the images that were left out."""
     from clipjax.cli.console import note
 
@@ -127,5 +162,6 @@ def report_skipped(skipped: "list[BadImage]") -> None:
             note(f"  {bad.reason}")
 
 
-def skipped_as_json(skipped: "list[BadImage]") -> list[dict[str, str]]:
+def skipped_as_json(skipped: "Sequence[BadImage]") -> list[dict[str, str]]:
+    """List the images that were left out, for machines."""
     return [{"id": bad.id, "reason": bad.reason} for bad in skipped]

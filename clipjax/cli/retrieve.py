@@ -8,6 +8,7 @@ from clipjax.cli.options import (
     add_weights,
     load_model,
     load_text_side,
+    note_cut_texts,
     open_images,
     report_skipped,
     skipped_as_json,
@@ -31,42 +32,44 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    import numpy as np
+
     from clipjax.classify.embed import embed_images, embed_texts
     from clipjax.cli.console import print_json, print_table, progress
     from clipjax.data.captions import captions_for, read_captions
-    from clipjax.evaluation import median_rank, recall_at_k
-    from clipjax.models.clip import unit
+    from clipjax.evaluation.retrieval import retrieval_ranks
 
-    source = open_images(args)
     captions = read_captions(args.captions)
+    source = open_images(args)
     captions_for(source, captions)  # complain about missing captions before the long part
-    model, params = load_model(args)
-    tokenizer = load_text_side(args)
+    model, params = load_model(args, needs=("vision", "text"))
+    tokenizer = load_text_side(args, model)
     images, rows, skipped = embed_images(
         model, params, source, batch_size=args.batch_size, skip_bad=args.skip_bad, progress=progress
     )
     report_skipped(skipped)
     texts, caption_image = captions_for(source.select(rows), captions)
-    text = embed_texts(model, params, tokenizer, texts, progress=progress)
-    similarity = _cosines(unit(images), unit(text))
+    note_cut_texts(tokenizer, texts)
+    ranks = retrieval_ranks(
+        _cosines(images, embed_texts(model, params, tokenizer, texts, progress=progress)), caption_image
+    )
     result = {"images": len(images), "captions": len(texts)}
-    for k in (1, 5, 10):
-        to_text, to_image = recall_at_k(similarity, caption_image, k)
-        result[f"image_to_text_r{k}"], result[f"text_to_image_r{k}"] = 100 * to_text, 100 * to_image
-    ranks = median_rank(similarity, caption_image)
-    result["image_to_text_median_rank"], result["text_to_image_median_rank"] = ranks
+    for way, ahead in zip(("image_to_text", "text_to_image"), ranks):
+        result |= {f"{way}_r{k}": 100 * float((ahead < k).mean()) for k in (1, 5, 10)}
+        result[f"{way}_median_rank"] = 1 + float(np.median(ahead))
     if args.json:
         print_json({**result, "skipped": skipped_as_json(skipped)})
         return
     columns = ["direction", "R@1 %", "R@5 %", "R@10 %", "median rank"]
     table = [
-        [label, *(result[f"{way}_r{k}"] for k in (1, 5, 10)), result[f"{way}_median_rank"]]
-        for label, way in (("image to text", "image_to_text"), ("text to image", "text_to_image"))
+        [way.replace("_", " "), *(result[f"{way}_{measure}"] for measure in ("r1", "r5", "r10", "median_rank"))]
+        for way in ("image_to_text", "text_to_image")
     ]
     print_table(f"{len(images)} images and {len(texts)} captions with {args.weights}", columns, table)
 
 
-def _cosines(image, text):
+def _cosines(images, texts):
     import numpy as np
 
-    return np.asarray(image) @ np.asarray(text).T
+    unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit(images) @ unit(texts).T

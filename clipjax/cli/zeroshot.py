@@ -1,6 +1,7 @@
 """clipjax zeroshot --weights ViT-B-32.pt --images photos/ --classes classes.txt --labels"""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from clipjax.cli.options import (
     add_classes,
@@ -9,10 +10,14 @@ from clipjax.cli.options import (
     add_weights,
     load_model,
     load_text_side,
+    note_cut_texts,
     open_images,
     report_skipped,
     skipped_as_json,
 )
+
+if TYPE_CHECKING:
+    from clipjax.evaluation.accuracy_report import AccuracyReport
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
@@ -28,10 +33,11 @@ def add_parser(commands) -> None:
     add_classes(parser)
     parser.add_argument("--labels", action="store_true", help="compare with the images' own labels")
     parser.add_argument(
-        "-o",
-        "--output",
-        metavar="CSV",
-        help="where predictions go (default: standard output without --labels)",
+        "--by-position", action="store_true",
+        help="let label 0 mean the first class of --classes and so on, for data that calls its classes otherwise",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", metavar="CSV", help="where predictions go (default: standard output without --labels)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     add_json(parser)
@@ -39,82 +45,88 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from clipjax.classify.class_texts import class_texts
+    import numpy as np
+
     from clipjax.classify.embed import embed_images
     from clipjax.classify.zero_shot import zero_shot_classifier
-    from clipjax.cli.console import note, progress
-    from clipjax.cli.predictions import write_predictions
-    from clipjax.data.classes import labels_for, read_classes, read_descriptions, read_templates
+    from clipjax.cli.console import note, print_json, progress
+    from clipjax.cli.predictions import predictions, write_predictions
+    from clipjax.data.textfile import examples
+    from clipjax.evaluation.accuracy_report import accuracy_report
     from clipjax.outputs import check_free
 
     if args.output:
-        check_free(args.output, overwrite=args.overwrite)
-    classes = read_classes(args.classes)
-    templates = [t for spec in args.template for t in read_templates(spec)]
-    descriptions = read_descriptions(args.descriptions, classes.names) if args.descriptions else None
-    if not templates and descriptions is None:
-        templates = [classes.template or DEFAULT_TEMPLATE]
-    texts = class_texts(classes.names, templates, descriptions)
-    source = open_images(args)
-    labels, matched = labels_for(source, classes) if args.labels else (None, None)
-    model, params = load_model(args)
-    classifier = zero_shot_classifier(model, params, load_text_side(args), classes.names, texts, progress=progress)
+        check_free(args.output, "file", overwrite=args.overwrite)
+    source, classes, texts = _classes_and_texts(args)
+    labels = _labels(source, classes, args.by_position) if args.labels else None
+    model, params = load_model(args, needs=("vision", "text"))
+    tokenizer = load_text_side(args, model)
+    if not args.classes:
+        note(f"{len(classes.names)} class names taken from the images: {examples(classes.names, 8)}")
+    note_cut_texts(tokenizer, [text for own in texts for text in own])
+    classifier = zero_shot_classifier(model, params, tokenizer, classes.names, texts, progress=progress)
     embeddings, rows, skipped = embed_images(
         model, params, source, batch_size=args.batch_size, skip_bad=args.skip_bad, progress=progress
     )
-    scores = _host(classifier.scores_of(embeddings))
+    scores = np.asarray(classifier.scores_of(embeddings))
     report_skipped(skipped)
-    ids = [source.ids[row] for row in rows]
-    if args.output or labels is None:
-        write_predictions(args.output, ids, classes.names, scores, overwrite=args.overwrite)
+    truth = None if labels is None else labels[rows]
+    found = predictions([source.ids[row] for row in rows], classes.names, scores, truth)
+    if args.output or (truth is None and not args.json):
+        write_predictions(args.output, found, overwrite=args.overwrite)
         if args.output:
-            note(f"wrote {len(ids)} predictions to {args.output}")
-    if labels is not None:
-        if matched == "by position":
-            note("labels were matched to the class list by position, since their names differ")
-        _print_accuracy(args, source.name, classes.names, scores, labels[rows], skipped)
-
-
-def _host(scores):
-    import numpy as np
-
-    return np.asarray(scores)
-
-
-def _print_accuracy(args, name, class_names, scores, labels, skipped) -> None:
-    import numpy as np
-
-    from clipjax.cli.console import print_json, print_table
-    from clipjax.evaluation import (
-        confusion_matrix,
-        expected_calibration_error,
-        mean_per_class_accuracy,
-        per_class_accuracy,
-        top_k_accuracy,
-    )
-
-    result = {
-        "images": len(labels),
-        "top1": 100 * top_k_accuracy(scores, labels, 1),
-        "top5": 100 * top_k_accuracy(scores, labels, 5),
-        "mean_per_class": 100 * mean_per_class_accuracy(scores, labels),
-        "ece": 100 * expected_calibration_error(scores, labels),
-    }
-    per_class = 100 * per_class_accuracy(scores, labels)
+            note(f"wrote {len(rows)} predictions to {args.output}")
+    report = None if truth is None else accuracy_report(scores, truth, classes.names)
     if args.json:
-        accuracies = {c: None if np.isnan(a) else float(a) for c, a in zip(class_names, per_class)}
-        confusion = confusion_matrix(scores, labels).tolist()
-        print_json({**result, "per_class": accuracies, "confusion": confusion, "skipped": skipped_as_json(skipped)})
-        return
-    title = f"zero-shot on {name} with {args.weights}"
-    print_table(title, ["images", "top-1 %", "top-5 %", "mean per class %", "ECE %"], [list(result.values())])
-    confusion = confusion_matrix(scores, labels)
-    rows = []
-    for i in np.argsort(np.nan_to_num(per_class, nan=-1.0), kind="stable"):
-        if confusion[i].sum() == 0:
-            continue
-        others = confusion[i].copy()
-        others[i] = 0
-        wrong = f"{class_names[others.argmax()]} ({others.max()})" if others.any() else ""
-        rows.append((class_names[i], int(confusion[i].sum()), float(per_class[i]), wrong))
+        document = {"images": len(rows)} if report is None else report.document()
+        listed = {} if args.output or report is not None else {"predictions": [p.document() for p in found]}
+        print_json({**document, **listed, "skipped": skipped_as_json(skipped)})
+    elif report is not None:
+        _print(f"zero-shot on {source.name} with {args.weights}", report)
+
+
+def _classes_and_texts(args: argparse.Namespace):
+    from clipjax.classify.class_texts import class_list_of, class_texts
+    from clipjax.data.classes import read_classes, read_descriptions, read_templates
+
+    templates = [template for spec in args.template for template in read_templates(spec)]
+    # a class list is checked before the images are looked at, which may take a while
+    classes = read_classes(args.classes) if args.classes else None
+    source = open_images(args)
+    classes = classes or class_list_of(source)
+    descriptions = read_descriptions(args.descriptions, classes.names) if args.descriptions else None
+    if not templates and descriptions is None:
+        templates = [classes.template or DEFAULT_TEMPLATE]
+    return source, classes, class_texts(classes.names, templates, descriptions)
+
+
+def _labels(source, classes, by_position: bool):
+    from clipjax.cli.console import note
+    from clipjax.data.classes import labels_for
+    from clipjax.data.textfile import examples
+    from clipjax.errors import DataError
+
+    labels, matched = labels_for(source, classes)
+    if matched == "by position":
+        # two lists of ten classes fit each other by number alone: a mix-up would pass for a bad model
+        if any(source.classnames) and not by_position:
+            theirs = [name for name in dict.fromkeys(source.classnames) if name not in classes.names]
+            raise DataError(
+                f"{source.name}: class names {examples(theirs)} are not in the class list "
+                f"({examples(classes.names)}); choose the right list, write it as a JSON object "
+                '{"name in the data": "name in the prompt"}, or pass --by-position if the order is the same'
+            )
+        note("labels were matched to the class list by position")
+    return labels
+
+
+def _print(title: str, report: "AccuracyReport") -> None:
+    from clipjax.cli.console import print_table
+
+    measures = [report.images, report.top1, report.top5, report.mean_per_class, report.ece]
+    print_table(title, ["images", "top-1 %", "top-5 %", "mean per class %", "ECE %"], [measures])
+    rows = [
+        (row.name, row.images, row.accuracy, f"{row.taken_for[0]} ({row.taken_for[1]})" if row.taken_for else "")
+        for row in report.classes()
+    ]
     print_table("classes, weakest first", ["class", "images", "accuracy %", "most often taken for"], rows)

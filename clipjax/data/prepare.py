@@ -4,11 +4,13 @@ JPEG and PNG bytes are stored as they are; other formats are re-encoded as PNG, 
 reads no others. That loses nothing but further frames and depths that PNG cannot hold.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from clipjax.data.loader import BadImage, map_images
 from clipjax.data.source import UNKNOWN, ImageSource
-from clipjax.errors import DataError
+from clipjax.errors import DataError, OutputError
 from clipjax.inputs.image import decode_image
 from clipjax.outputs import new_directory
 from clipjax.progress import Progress, silent
@@ -87,13 +89,23 @@ def prepare(
             pending[split].append(features.row(index, stored.encoded))
             written[split] += 1
             if len(pending[split]) == _ROWS_AT_ONCE:
-                writer.add_examples({split: pending[split]})
+                with _write_errors(staged):
+                    writer.add_examples({split: pending[split]})
                 pending[split] = []
-        writer.add_examples({split: rows for split, rows in pending.items() if rows})
-        writer.close_all()
+        with _write_errors(staged):
+            writer.add_examples({split: rows for split, rows in pending.items() if rows})
+            writer.close_all()
         if not written:
             raise DataError(f"{source.name}: not one of {len(source)} images can be used; check the files")
     return Prepared(Path(directory), dict(written), dict(reencoded), tuple(skipped))
+
+
+@contextlib.contextmanager
+def _write_errors(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # array_record knows no other kind, for a full disk either
+        raise OutputError(f"{directory}: cannot be written ({error}); free some space or write elsewhere") from error
 
 
 class _Stored(NamedTuple):

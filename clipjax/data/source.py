@@ -101,7 +101,7 @@ class ImageSource:
             raise DataError(f"{self.name}: no column {name!r}; the columns are {', '.join(sorted([*known, 'label']))}")
         return known[name]
 
-    def where(self, **wanted: str | int | Collection[str | int]) -> "ImageSource":
+    def where(self, /, **wanted: str | int | Collection[str | int]) -> "ImageSource":
         """Keep the images whose columns have the given value, or one of the given values.
 
         Raises:

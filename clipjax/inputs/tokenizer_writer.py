@@ -4,21 +4,37 @@ import json
 import shutil
 from pathlib import Path
 
+from clipjax.errors import ClipjaxError
 from clipjax.inputs.bpe import BytePairs
-from clipjax.inputs.tokenizer import Tokenizer
+from clipjax.inputs.tokenizer import Tokenizer, load_tokenizer
 
 FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def write_tokenizer(folder: Path, source: Path, tokenizer: Tokenizer) -> None:
-    """Copy the tokenizer files of the checkpoint at `source`, or write those of `tokenizer` where it has none."""
+    """Write the files of `tokenizer`, which belongs to the checkpoint at `source`.
+
+    Files beside `source` are copied as they are, provided that they are this tokenizer's: a lone
+    weight file may lie among the files of something else.
+    """
     origin = source if source.is_dir() else source.parent
-    own = [origin / name for name in FILES if (origin / name).is_file()]
-    if any(file.name in ("vocab.json", "tokenizer.json") for file in own):
-        for file in own:
-            shutil.copyfile(file, folder / file.name)
+    if _holds(origin, tokenizer):
+        for name in FILES:
+            if (origin / name).is_file():
+                shutil.copyfile(origin / name, folder / name)
     elif isinstance(tokenizer.encoding, BytePairs):
         _write(folder, tokenizer.encoding, tokenizer.context_length)
+
+
+def _holds(folder: Path, tokenizer: Tokenizer) -> bool:
+    if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+        return False
+    try:
+        found = load_tokenizer(folder)
+    except ClipjaxError:
+        return False
+    ids = lambda t: (t.encoding.fingerprint, t.start_id, t.end_id)
+    return ids(found) == ids(tokenizer)
 
 
 def _write(folder: Path, pairs: BytePairs, context_length: int) -> None:

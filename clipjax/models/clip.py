@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from clipjax.errors import ConfigError
 from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from clipjax.models.layers import Remat
+from clipjax.models.layers import Remat, at_least_float32
 from clipjax.models.resnet import ModifiedResNet
 from clipjax.models.text import TextTransformer
 from clipjax.models.vision import Features, VisionTransformer
@@ -49,10 +49,10 @@ def _abstract_tower(config, dtype: str) -> tuple[nnx.GraphDef, Params]:
 class CLIP:
     """A CLIP without its numbers.
 
-    `dtype` is the compute type of matrix products ("float32", "bfloat16", "float16"); norms,
-    softmax and results are float32 whatever it is. `remat` says what the backward pass
-    recomputes: everything but linear layers ("dots", on CPUs also the fastest), all ("full"),
-    nothing ("none").
+    `dtype` is the compute type of matrix products ("float32", "bfloat16", "float16", in jax's
+    x64 mode also "float64"); norms, softmax and results are float32 or wider. `remat` says what
+    the backward pass recomputes: everything but linear layers ("dots", on CPUs also the
+    fastest), all ("full"), nothing ("none").
     """
 
     config: CLIPConfig
@@ -62,6 +62,8 @@ class CLIP:
     def __post_init__(self):
         if self.dtype not in ("float32", "bfloat16", "float16", "float64"):
             raise ConfigError(f"compute dtype {self.dtype!r} is not one of float32, bfloat16, float16, float64")
+        if self.dtype == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+            raise ConfigError("compute dtype float64 needs jax's x64 mode: set JAX_ENABLE_X64=1")
         if self.remat not in ("none", "dots", "full"):
             raise ConfigError(f"remat {self.remat!r} is not one of none, dots, full")
 
@@ -116,7 +118,7 @@ class CLIP:
         if "logit_scale" not in params:
             raise ConfigError("logits need both towers; this checkpoint has one")
         image, text = unit(self.encode_image(params, images)), unit(self.encode_text(params, tokens))
-        return jnp.exp(params["logit_scale"].astype(jnp.float32)) * (image @ text.T)
+        return jnp.exp(params["logit_scale"].astype(image.dtype)) * (image @ text.T)
 
     @functools.partial(jax.jit, static_argnums=0)
     def image_features(
@@ -178,7 +180,9 @@ class CLIP:
         for name, shapes in self._projections().items():
             n_in = shapes["kernel"].shape[0]
             params[name] = {
-                leaf: jax.random.normal(keys[name], s.shape) * n_in**-0.5 if leaf == "kernel" else jnp.zeros(s.shape)
+                leaf: jax.random.normal(keys[name], s.shape, s.dtype) * n_in**-0.5
+                if leaf == "kernel"
+                else jnp.zeros(s.shape, s.dtype)
                 for leaf, s in shapes.items()
             }
         if c.vision and c.text:
@@ -229,11 +233,12 @@ class CLIP:
         return nnx.merge(_abstract_tower(config, self.dtype)[0], params)
 
     def _project(self, projection: Params | None, features: Float[Array, "batch width"]) -> Float[Array, "batch dim"]:
-        if projection is None:
-            return features.astype(jnp.float32)
         dtype = jnp.dtype(self.dtype)
+        wide = at_least_float32(dtype)
+        if projection is None:
+            return features.astype(wide)
         kernel = projection["kernel"].astype(dtype)
-        embedding = jnp.matmul(features.astype(dtype), kernel, preferred_element_type=jnp.float32)
+        embedding = jnp.matmul(features.astype(dtype), kernel, preferred_element_type=wide)
         return embedding + projection["bias"] if "bias" in projection else embedding
 
     def _projections(self) -> Params:

@@ -20,6 +20,11 @@ REMAT_POLICIES = {
 }
 
 
+def at_least_float32(dtype) -> jnp.dtype:
+    """Return the type of norms and results for a compute type."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def activate(name: Activation, x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Apply OpenAI's sigmoid approximation of GELU, or the exact GELU."""
     if name == "quick_gelu":
@@ -27,12 +32,13 @@ def activate(name: Activation, x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.gelu(x, approximate=False)
 
 
-def layer_norm(width: int, eps: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Build a float32 layer norm. flax's fast variance loses digits that CLIP's large activations need."""
-    return nnx.LayerNorm(width, epsilon=eps, use_fast_variance=False, dtype=jnp.float32, rngs=rngs)
+def layer_norm(width: int, eps: float, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Build a layer norm in float32 or wider. flax's fast variance loses digits that CLIP's activations need."""
+    return nnx.LayerNorm(width, epsilon=eps, use_fast_variance=False, dtype=at_least_float32(dtype), rngs=rngs)
 
 
 def linear(n_in: int, n_out: int, std: float, dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    """Build a linear layer whose weights start as normal numbers of the given spread."""
     return nnx.Linear(n_in, n_out, dtype=dtype, kernel_init=nnx.initializers.normal(std), rngs=rngs)
 
 
@@ -43,6 +49,24 @@ def apply_rows(layer: nnx.Linear, x: Float[Array, "batch tokens n_in"]) -> Float
     costs a fifth of the step.
     """
     return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
+def attend(
+    query: Float[Array, "batch queries heads dim"],
+    key: Float[Array, "batch keys heads dim"],
+    value: Float[Array, "batch keys heads dim"],
+    *,
+    causal: bool = False,
+) -> Float[Array, "batch queries heads dim"]:
+    """Mix values by the softmax of scaled products, which is taken in float32 or wider."""
+    if query.dtype in (jnp.float32, jnp.bfloat16):
+        return jax.nn.dot_product_attention(query, key, value, is_causal=causal)
+    # jax's own has float16 products that CPUs and TPUs lack, and rounds a float64 softmax to float32
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=at_least_float32(query.dtype))
+    scores = scores * query.shape[-1] ** -0.5
+    if causal:
+        scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, -jnp.inf)
+    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores).astype(value.dtype), value)
 
 
 class Attention(nnx.Module):
@@ -60,7 +84,7 @@ class Attention(nnx.Module):
         batch, tokens, width = x.shape
         split = (batch, tokens, self.heads, width // self.heads)
         query, key, value = (apply_rows(f, x).reshape(split) for f in (self.query, self.key, self.value))
-        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=causal)
+        mixed = attend(query, key, value, causal=causal)
         return apply_rows(self.out, mixed.reshape(batch, tokens, width))
 
 
@@ -81,9 +105,9 @@ class Block(nnx.Module):
 
     def __init__(self, config: ViTConfig | TextConfig, *, dtype, rngs: nnx.Rngs):
         c = config
-        self.norm1 = layer_norm(c.width, c.layer_norm_eps, rngs)
+        self.norm1 = layer_norm(c.width, c.layer_norm_eps, dtype, rngs)
         self.attention = Attention(c.width, c.heads, c.layers, dtype=dtype, rngs=rngs)
-        self.norm2 = layer_norm(c.width, c.layer_norm_eps, rngs)
+        self.norm2 = layer_norm(c.width, c.layer_norm_eps, dtype, rngs)
         self.mlp = MLP(c.width, c.mlp_width, c.layers, c.activation, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch tokens width"], *, causal: bool) -> Float[Array, "batch tokens width"]:

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from clipjax.models.config import ResNetConfig
-from clipjax.models.layers import linear
+from clipjax.models.layers import attend, linear
 from clipjax.models.vision import Features
 
 BATCH_NORM_EPS = 1e-5
@@ -23,6 +23,7 @@ def average_pool(x: Float[Array, "batch h w c"], size: int) -> Float[Array, "bat
 
 
 def convolution(n_in: int, n_out: int, size: int, *, stride: int = 1, dtype, rngs: nnx.Rngs) -> nnx.Conv:
+    """Build a convolution without bias, padded as PyTorch pads an odd size."""
     pad = (size // 2, size // 2)
     return nnx.Conv(
         n_in, n_out, (size, size), strides=stride, padding=(pad, pad), use_bias=False, dtype=dtype, rngs=rngs
@@ -33,10 +34,10 @@ class BatchNorm(nnx.Module):
     """Scale and shift by running statistics, in float32."""
 
     def __init__(self, channels: int):
-        self.scale = nnx.Param(jnp.ones(channels))
-        self.bias = nnx.Param(jnp.zeros(channels))
-        self.mean = nnx.Param(jnp.zeros(channels))
-        self.var = nnx.Param(jnp.ones(channels))
+        self.scale = nnx.Param(jnp.ones(channels, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(channels, jnp.float32))
+        self.mean = nnx.Param(jnp.zeros(channels, jnp.float32))
+        self.var = nnx.Param(jnp.ones(channels, jnp.float32))
 
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch h w c"]:
         scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + BATCH_NORM_EPS)
@@ -77,7 +78,7 @@ class AttentionPool(nnx.Module):
         self.dtype = dtype
         width = config.features
         normal = nnx.initializers.normal(width**-0.5)
-        self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, width)))
+        self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, width), jnp.float32))
         self.query = linear(width, width, width**-0.5, dtype, rngs)
         self.key = linear(width, width, width**-0.5, dtype, rngs)
         self.value = linear(width, width, width**-0.5, dtype, rngs)
@@ -88,7 +89,7 @@ class AttentionPool(nnx.Module):
         batch, n, width = tokens.shape
         query = self.query(tokens[:, :1]).reshape(batch, 1, self.heads, -1)
         key, value = (f(tokens).reshape(batch, n, self.heads, -1) for f in (self.key, self.value))
-        return jax.nn.dot_product_attention(query, key, value).reshape(batch, width)
+        return attend(query, key, value).reshape(batch, width)
 
 
 class ModifiedResNet(nnx.Module):

@@ -23,10 +23,12 @@ class TextTransformer(nnx.Module):
         self.config = config
         self.dtype = dtype
         normal = nnx.initializers.normal
-        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (config.vocab_size, config.width)))
-        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (config.context_length, config.width)))
+        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (config.vocab_size, config.width), jnp.float32))
+        self.position_embedding = nnx.Param(
+            normal(0.01)(rngs.params(), (config.context_length, config.width), jnp.float32)
+        )
         self.blocks = stacked_blocks(config, dtype=dtype, rngs=rngs)
-        self.final_norm = layer_norm(config.width, config.layer_norm_eps, rngs)
+        self.final_norm = layer_norm(config.width, config.layer_norm_eps, dtype, rngs)
 
     def embed(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length width"]:
         """Look token embeddings up; positions are added later."""

@@ -27,7 +27,7 @@ class PatchEmbedding(nnx.Module):
     def __init__(self, config: ViTConfig, *, dtype, rngs: nnx.Rngs):
         self.dtype = dtype
         shape = (config.patch_size, config.patch_size, 3, config.width)
-        self.kernel = nnx.Param(nnx.initializers.lecun_normal(in_axis=(0, 1, 2))(rngs.params(), shape))
+        self.kernel = nnx.Param(nnx.initializers.lecun_normal(in_axis=(0, 1, 2))(rngs.params(), shape, jnp.float32))
 
     def __call__(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch patches features"]:
         patch, _, channels, width = self.kernel.shape
@@ -45,11 +45,11 @@ class VisionTransformer(nnx.Module):
         self.dtype = dtype
         normal = nnx.initializers.normal(config.width**-0.5)
         self.patch_embedding = PatchEmbedding(config, dtype=dtype, rngs=rngs)
-        self.class_embedding = nnx.Param(normal(rngs.params(), (config.width,)))
-        self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, config.width)))
-        self.pre_norm = layer_norm(config.width, config.layer_norm_eps, rngs)
+        self.class_embedding = nnx.Param(normal(rngs.params(), (config.width,), jnp.float32))
+        self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, config.width), jnp.float32))
+        self.pre_norm = layer_norm(config.width, config.layer_norm_eps, dtype, rngs)
         self.blocks = stacked_blocks(config, dtype=dtype, rngs=rngs)
-        self.post_norm = layer_norm(config.width, config.layer_norm_eps, rngs)
+        self.post_norm = layer_norm(config.width, config.layer_norm_eps, dtype, rngs)
 
     def __call__(
         self,

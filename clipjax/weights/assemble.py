@@ -3,6 +3,8 @@
 Everything that can be checked without reading numbers is checked before the first one is read.
 """
 
+import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,9 @@ from clipjax.weights.stored import StoredTensor
 # Buffers that several exporters leave in the file; none of them holds a weight.
 IGNORED_SUFFIXES = ("position_ids", "attn_mask", "num_batches_tracked")
 IGNORED_NAMES = frozenset({"input_resolution", "context_length", "vocab_size"})
+
+_ALIGNMENT = 64
+_TILE_ROWS, _TILE_COLUMNS = 256, 64
 
 
 def is_buffer(name: str) -> bool:
@@ -41,12 +46,14 @@ def assemble(
     check_tensors(path, model, rows, tensors)
     shapes = flatten(model.param_shapes())
 
-    def leaf(row: Row) -> jax.Array:
-        return jnp.asarray(_read_leaf(path, row, tensors, shapes[row.path].shape, dtype))
+    def read(group: Sequence[Row]) -> dict[str, jax.Array]:
+        leaves = _read_group(path, group, tensors, shapes, dtype)
+        # not jnp.asarray, which copies: this takes over aligned memory where the device is the CPU
+        return {name: jax.device_put(leaf) for name, leaf in leaves.items()}
 
-    with ThreadPoolExecutor(2) as pool:
-        leaves = list(pool.map(leaf, rows))
-    return unflatten(dict(zip((row.path for row in rows), leaves)))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        leaves = {name: leaf for group in pool.map(read, _by_name(rows)) for name, leaf in group.items()}
+    return unflatten(leaves)
 
 
 def check_tensors(path: Path, model: CLIP, rows: Sequence[Row], tensors: Mapping[str, StoredTensor]) -> None:
@@ -64,10 +71,7 @@ def check_tensors(path: Path, model: CLIP, rows: Sequence[Row], tensors: Mapping
 def disassemble(rows: Sequence[Row], params: Params) -> Iterator[tuple[str, np.ndarray]]:
     """Yield a file's tensors by name, the inverse of `assemble`."""
     leaves = flatten(params)
-    fused: dict[str, list[Row]] = {}
-    for row in rows:
-        fused.setdefault(row.name, []).append(row)
-    for sources in fused.values():
+    for sources in _by_name(rows):
         arrays = [np.asarray(leaves[row.path]) for row in sources]
         for i, name in enumerate(sources[0].names()):
             parts = [row.layout.to_file(x if row.layers is None else x[i]) for row, x in zip(sources, arrays)]
@@ -122,24 +126,53 @@ def _check_shapes(path: Path, row: Row, tensors: Mapping[str, StoredTensor], sha
             raise CheckpointError(f"{path}: {name} is stored as {tensor.dtype}; weights are floating point")
 
 
-def _read_leaf(
-    path: Path, row: Row, tensors: Mapping[str, StoredTensor], shape: tuple[int, ...], dtype: str | None
-) -> np.ndarray:
-    names = row.names()
-    leaf = np.empty(shape, tensors[names[0]].dtype if dtype is None else jnp.dtype(dtype))
+def _by_name(rows: Sequence[Row]) -> list[list[Row]]:
+    """Group the rows that share tensors: query, key and value where a file fuses them."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.name, []).append(row)
+    return list(groups.values())
+
+
+def _read_group(
+    path: Path, group: Sequence[Row], tensors: Mapping[str, StoredTensor], shapes: Params, dtype: str | None
+) -> dict[str, np.ndarray]:
+    names = group[0].names()
+    wanted = jnp.result_type(*(tensors[name].dtype for name in names)) if dtype is None else jnp.dtype(dtype)
+    leaves = {row.path: _aligned_empty(shapes[row.path].shape, wanted) for row in group}
     for i, name in enumerate(names):
         values = tensors[name].read()
-        if row.third is not None:
-            rows = values.shape[0] // 3
-            values = values[row.third * rows : (row.third + 1) * rows]
-        target = leaf if row.layers is None else leaf[i, ...]
-        with np.errstate(over="ignore"):
-            target[...] = row.layout.from_file(values)
-        if not _all_finite(target):
-            if _all_finite(values):
-                raise CheckpointError(f"{path}: {name} holds numbers too large for {leaf.dtype}; choose a wider type")
-            raise CheckpointError(f"{path}: {name} holds NaN or infinite numbers; the weights are damaged")
-    return leaf
+        for row in group:
+            leaf = leaves[row.path]
+            target = leaf if row.layers is None else leaf[i, ...]
+            part = values if row.third is None else np.split(values, 3)[row.third]
+            _copy(row.layout.from_file(part), target)
+            if not _all_finite(target):
+                if _all_finite(values):
+                    raise CheckpointError(f"{path}: {name} holds numbers too large for {wanted}; choose a wider type")
+                raise CheckpointError(f"{path}: {name} holds NaN or infinite numbers; the weights are damaged")
+    return leaves
+
+
+def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Allocate memory as JAX on a CPU wants it, which then uses it as it is; never write to it afterwards."""
+    size = math.prod(shape) * dtype.itemsize
+    buffer = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def _copy(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy in tiles that fit the processor's cache: four times faster where `source` is transposed."""
+    with np.errstate(over="ignore"):
+        if source.ndim < 2 or source.flags.c_contiguous:
+            target[...] = source
+            return
+        rows, columns = source.shape[-2:]
+        for row in range(0, rows, _TILE_ROWS):
+            for column in range(0, columns, _TILE_COLUMNS):
+                tile = ..., slice(row, row + _TILE_ROWS), slice(column, column + _TILE_COLUMNS)
+                target[tile] = source[tile]
 
 
 def _all_finite(values: np.ndarray) -> bool:

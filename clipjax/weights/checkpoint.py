@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipjax.errors import CheckpointError
-from clipjax.models.config import CLIPConfig
+from clipjax.errors import CheckpointError, ConfigError
+from clipjax.models.config import CLIPConfig, ResNetConfig
 from clipjax.weights import huggingface, openclip
-from clipjax.weights.names import Row, huggingface_names, openai_names
+from clipjax.weights.names import Row, openai_names
 from clipjax.weights.native import CONFIG_FILE as NATIVE_CONFIG
 from clipjax.weights.openai import infer_config, text_prefix
 from clipjax.weights.safetensors_file import read_safetensors, read_safetensors_index
@@ -108,12 +108,16 @@ def _open_openai_layout(file: Path, tensors: Tensors, config: CLIPConfig | None)
     elif text_prefix(tensors) or "attn_mask" in tensors:
         kind = "openclip"
     config = config or infer_config(file, tensors)
+    if config.vision is None or config.text is None:
+        raise ConfigError(f"{file}: holds both towers, the configuration given for it has one")
     return Checkpoint(file, kind, config, openai_names(config, text_prefix(tensors)), tensors)
 
 
 def _open_huggingface_layout(file: Path, tensors: Tensors, config: CLIPConfig | None) -> Checkpoint:
     if config is not None:
-        return Checkpoint(file, "huggingface", config, huggingface_names(config), tensors)
+        if isinstance(config.vision, ResNetConfig):
+            raise ConfigError(f"{file}: is in Hugging Face's layout; the ResNet of the given configuration has none")
+        return Checkpoint(file, "huggingface", config, huggingface.name_table(config, tensors.keys()), tensors)
     if not (file.parent / "config.json").is_file():
         known = any(name.startswith(("vision_model.", "text_model.")) for name in tensors)
         what = "weights in Hugging Face's layout" if known else "tensors, but not those of a CLIP"

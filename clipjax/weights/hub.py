@@ -1,4 +1,4 @@
-"""Fetch checkpoints from the Hugging Face hub, where there is a network. Cache and offline variables are the hub's own."""
+"""Fetch checkpoints from the Hugging Face hub, where there is a network, by the hub's own cache and variables."""
 
 import re
 from pathlib import Path

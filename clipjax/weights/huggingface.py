@@ -31,20 +31,13 @@ def read_config(folder: Path, names: Collection[str]) -> tuple[CLIPConfig, tuple
         raise ConfigError(f"{config_file}: model_type is {model_type!r}; clipjax reads {', '.join(_MODEL_TYPES)}")
     pixels = _pixels(folder)
     vision = text = None
+    vision_prefix, text_prefix = _prefixes(model_type == "clip", names)
     if model_type != "clip_text_model":
-        prefix = "vision_model." if model_type == "clip" or _any(names, "vision_model.") else ""
         section = fields.section("vision_config") if model_type == "clip" else fields
-        vision = _vision(section, _depth(names, prefix))
-        vision_prefix = prefix
-    else:
-        vision_prefix = ""
+        vision = _vision(section, _depth(names, vision_prefix))
     if model_type != "clip_vision_model":
-        prefix = "text_model." if model_type == "clip" or _any(names, "text_model.") else ""
         section = fields.section("text_config") if model_type == "clip" else fields
-        text = _text(section, _depth(names, prefix))
-        text_prefix = prefix
-    else:
-        text_prefix = ""
+        text = _text(section, _depth(names, text_prefix))
     embed_dim = None
     if model_type == "clip" or {"visual_projection.weight", "text_projection.weight"} & set(names):
         embed_dim = fields.integer("projection_dim", 512, high=65_536)
@@ -53,6 +46,12 @@ def read_config(folder: Path, names: Collection[str]) -> tuple[CLIPConfig, tuple
     except ConfigError as error:
         raise ConfigError(f"{config_file}: {error}") from None
     return config, huggingface_names(config, vision_prefix, text_prefix)
+
+
+def name_table(config: CLIPConfig, names: Collection[str]) -> tuple[Row, ...]:
+    """Return the name table of a model of known configuration for weights with these tensor names."""
+    both = config.vision is not None and config.text is not None
+    return huggingface_names(config, *_prefixes(both, names))
 
 
 def write_config(folder: Path, config: CLIPConfig, dtype: str) -> tuple[Row, ...]:
@@ -92,8 +91,13 @@ def write_config(folder: Path, config: CLIPConfig, dtype: str) -> tuple[Row, ...
     return huggingface_names(config, "" if bare else "vision_model.", "" if bare else "text_model.")
 
 
-def _any(names: Collection[str], prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in names)
+def _prefixes(both: bool, names: Collection[str]) -> tuple[str, str]:
+    """Tell the prefixes of the image and the text tower: transformers 5 saves classes of one tower without any."""
+
+    def found(prefix: str) -> str:
+        return prefix if both or any(name.startswith(prefix) for name in names) else ""
+
+    return found("vision_model."), found("text_model.")
 
 
 def _depth(names: Collection[str], prefix: str) -> int:

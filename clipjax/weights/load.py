@@ -34,7 +34,11 @@ def load(
     """
     path = resolve(path)
     if path.is_dir() and is_native(path):
-        return read_native(path, dtype)
+        model, params = read_native(path, dtype)
+        if config is not None:
+            model = CLIP(config)
+            model.check_params(params)
+        return model, params
     checkpoint = open_checkpoint(path, config)
     model = CLIP(checkpoint.config)
     try:

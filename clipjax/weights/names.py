@@ -21,14 +21,17 @@ class Layout(Enum):
     CONVOLUTION = "convolution"  # file [out, in, h, w], ours [h, w, in, out]
 
     def from_file(self, x: np.ndarray) -> np.ndarray:
+        """Arrange a file's tensor as ours."""
         axes = {"same": None, "transposed": (1, 0), "convolution": (2, 3, 1, 0)}[self.value]
         return x if axes is None else x.transpose(axes)
 
     def to_file(self, x: np.ndarray) -> np.ndarray:
+        """Arrange our tensor as a file's."""
         axes = {"same": None, "transposed": (1, 0), "convolution": (3, 2, 0, 1)}[self.value]
         return x if axes is None else x.transpose(axes)
 
     def file_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Tell the shape in the file of a tensor that has `shape` here."""
         axes = {"same": range(len(shape)), "transposed": (1, 0), "convolution": (3, 2, 0, 1)}[self.value]
         return tuple(shape[axis] for axis in axes)
 

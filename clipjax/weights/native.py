@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clipjax.errors import CheckpointError, ConfigError
+from clipjax.errors import CheckpointError, ConfigError, OutputError
 from clipjax.models.clip import CLIP, Params
 from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from clipjax.outputs import check_room, uninterrupted
 from clipjax.weights.assemble import flatten, unflatten
 from clipjax.weights.fields import Fields, read_json
 
@@ -25,12 +26,21 @@ _PARAMS_FOLDER = "params"
 
 
 def write_native(folder: Path, config: CLIPConfig, params: Params) -> None:
-    """Write params and configuration into an empty directory."""
+    """Write params and configuration into an empty directory.
+
+    Raises:
+      OutputError: the disk is full, or Orbax cannot write.
+    """
     import orbax.checkpoint as ocp
 
     leaves = flatten(params)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / _PARAMS_FOLDER).absolute(), params)
+    check_room(folder, sum(leaf.nbytes for leaf in leaves.values()))
+    try:
+        with uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((folder / _PARAMS_FOLDER).absolute(), params)
+    except Exception as error:  # Orbax and TensorStore raise many kinds, none of them documented
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise OutputError(f"{folder}: cannot be written ({reason}); choose another place") from error
     document = {
         "format": "clipjax",
         "version": _FORMAT_VERSION,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipjax.errors import CheckpointError, ConfigError
-from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from clipjax.models.config import OPENAI_MEAN, OPENAI_STD, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from clipjax.models.presets import PRESETS
 from clipjax.weights.stored import StoredTensor
 
@@ -92,10 +92,15 @@ def check_expressible(config: CLIPConfig) -> None:
     rule = rule and config.text.end_of_text == "largest"
     if isinstance(config.vision, ViTConfig):
         rule = rule and config.vision.image_size % config.vision.patch_size == 0
-    if not rule:
+    if not rule or _published(config) != config:
         raise CheckpointError(
             "a state dict without configuration means OpenAI's rules (heads of width 64, QuickGELU, eps 1e-5, pooling "
             "at the largest id), which this model does not follow; save it as openclip or huggingface"
+        )
+    if (config.mean, config.std) != (OPENAI_MEAN, OPENAI_STD):
+        raise CheckpointError(
+            "a state dict without configuration means OpenAI's mean and deviation of pixels, which this model does not "
+            "use; save it as openclip or huggingface"
         )
 
 

@@ -1,0 +1,192 @@
+"""Published architectures at full size, random weights: clipjax against PyTorch, in both directions.
+
+    python -m benchmarks.full_size --models ViT-B/32 ViT-L/14@336 RN50 RN50x4 laion/ViT-H-14
+
+Vision transformers are compared with transformers' CLIPModel through Hugging Face directories,
+ResNets with `benchmarks.openai_torch` through OpenAI's state dicts. Prints one JSON line for each
+model with the largest errors relative to the largest number; exits 1 where one exceeds 1e-4.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import clipjax
+from benchmarks.memory import PeakMemory
+from benchmarks.peers import random_clip, relative_difference, torch_threads
+from clipjax.models.clip import CLIP, Params
+from clipjax.models.config import CLIPConfig, ResNetConfig
+from clipjax.models.presets import PRESETS
+
+TOLERANCE = 1e-4
+MODELS = ("ViT-B/32", "ViT-L/14@336", "RN50", "RN50x4", "laion/ViT-H-14")
+
+Outputs = dict[str, Any]
+Errors = dict[str, float]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=tuple(PRESETS), metavar="NAME")
+    passed = True
+    # a process for each model gives all memory back before the next
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+        for report in pool.map(check, parser.parse_args().models):
+            print(json.dumps(report), flush=True)
+            passed &= report["passed"]
+    return 0 if passed else 1
+
+
+def check(name: str) -> dict[str, Any]:
+    """Compare one model in both directions and describe the result."""
+    jax.config.update("jax_default_matmul_precision", "highest")
+    torch_threads()
+    compare = compare_resnet if isinstance(PRESETS[name].vision, ResNetConfig) else compare_vision_transformer
+    start = time.perf_counter()
+    with PeakMemory() as memory, tempfile.TemporaryDirectory() as folder:
+        errors = compare(name, Path(folder))
+    return {
+        "benchmark": "full_size",
+        "model": name,
+        "errors": {way: {key: float(f"{e:.1e}") for key, e in found.items()} for way, found in errors.items()},
+        "passed": all(error <= TOLERANCE for found in errors.values() for error in found.values()),
+        "seconds": round(time.perf_counter() - start, 1),
+        "peak_gib": round(memory.peak / 2**30, 2),
+    }
+
+
+def compare_vision_transformer(name: str, folder: Path) -> dict[str, Errors]:
+    """Take random weights to transformers and back."""
+    import torch
+    from transformers import CLIPModel
+
+    model, params = random_clip(name)
+    params = trained_looking(params)
+    images, tokens = inputs(model.config)
+    clipjax.save(folder / "ours", model, params)
+    ours = outputs(model, params, images, tokens)
+    del params
+    peer = CLIPModel.from_pretrained(folder / "ours", dtype=torch.float32).eval()
+    theirs = transformers_outputs(peer, images, tokens)
+    peer.save_pretrained(folder / "theirs")
+    del peer
+    model, params = clipjax.load(folder / "theirs")
+    back = outputs(model, params, images, tokens)
+    return {"clipjax to transformers": errors(ours, theirs), "transformers to clipjax": errors(back, theirs)}
+
+
+def compare_resnet(name: str, folder: Path) -> dict[str, Errors]:
+    """Take random weights to PyTorch, and others, in float16 as OpenAI publishes them, from there."""
+    import torch
+
+    from benchmarks.openai_torch import OpenAIResNetCLIP, as_published
+
+    model, params = random_clip(name)
+    params = trained_looking(params)
+    images, tokens = inputs(model.config)
+    clipjax.save(folder / "ours.pt", model, params, format="openai-state-dict")
+    peer = OpenAIResNetCLIP(model.config).eval()
+    peer.load_state_dict(torch.load(folder / "ours.pt", weights_only=True), strict=True)
+    there = errors(outputs(model, params, images, tokens), torch_outputs(peer, images, tokens))
+
+    _, params = random_clip(name, seed=1)
+    clipjax.save(folder / "other.pt", model, trained_looking(params, seed=1), format="openai-state-dict")
+    del params
+    peer.load_state_dict(torch.load(folder / "other.pt", weights_only=True), strict=True)
+    published = as_published(peer.state_dict())
+    torch.save(published, folder / "theirs.pt")
+    peer.load_state_dict(published, strict=True)
+    loaded, params = clipjax.load(folder / "theirs.pt")
+    back = errors(outputs(loaded, params, images, tokens), torch_outputs(peer, images, tokens))
+    return {"clipjax to torch": there, "torch float16 to clipjax": back}
+
+
+def trained_looking(params: Params, seed: int = 0) -> Params:
+    """Give norms, biases and batch-norm statistics, which begin as ones and zeros, numbers of their own."""
+    random = np.random.default_rng(seed)
+
+    def vary(path: tuple, leaf: jax.Array) -> jax.Array:
+        name = path[-1].key
+        if name in ("bias", "mean"):
+            return leaf + 0.1 * random.standard_normal(leaf.shape, np.float32)
+        if name in ("scale", "var"):
+            return leaf * random.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(vary, params)
+
+
+def inputs(config: CLIPConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Two random images and three texts of different lengths, padded with zeros."""
+    random = np.random.default_rng(0)
+    text = config.text
+    assert text is not None
+    images = random.standard_normal((2, config.image_size, config.image_size, 3), np.float32)
+    tokens = np.zeros((3, text.context_length), np.int32)
+    for row, length in zip(tokens, (5, 20, text.context_length)):
+        row[:length] = random.integers(1, text.bos_token_id, length)
+        row[0], row[length - 1] = text.bos_token_id, text.eos_token_id
+    return images, tokens
+
+
+def outputs(model: CLIP, params: Params, images: np.ndarray, tokens: np.ndarray) -> Outputs:
+    """Compute what is compared, in clipjax."""
+    image, text = jnp.asarray(images), jnp.asarray(tokens)
+    return {
+        "image": model.encode_image(params, image),
+        "text": model.encode_text(params, text),
+        "logits": model.logits(params, image, text),
+    }
+
+
+def transformers_outputs(peer: Any, images: np.ndarray, tokens: np.ndarray) -> Outputs:
+    """Compute what is compared, in transformers."""
+    import torch
+
+    pixels, ids = torch_inputs(images, tokens)
+    with torch.inference_mode():
+        return {
+            "image": peer.get_image_features(pixel_values=pixels).pooler_output,
+            "text": peer.get_text_features(input_ids=ids).pooler_output,
+            "logits": peer(pixel_values=pixels, input_ids=ids).logits_per_image,
+        }
+
+
+def torch_outputs(peer: Any, images: np.ndarray, tokens: np.ndarray) -> Outputs:
+    """Compute what is compared, in `OpenAIResNetCLIP`."""
+    import torch
+
+    pixels, ids = torch_inputs(images, tokens)
+    with torch.inference_mode():
+        return {
+            "image": peer.encode_image(pixels),
+            "text": peer.encode_text(ids),
+            "logits": peer.logits(pixels, ids),
+        }
+
+
+def torch_inputs(images: np.ndarray, tokens: np.ndarray) -> tuple[Any, Any]:
+    """Return pixels as PyTorch wants them, [B, 3, H, W], and ids."""
+    import torch
+
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(tokens).long()
+
+
+def errors(ours: Outputs, theirs: Outputs) -> Errors:
+    """Compare outputs of the same name."""
+    return {name: relative_difference(ours[name], theirs[name]) for name in theirs}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The vision transformer: patches, positions, the class token and visual prompts."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from numpy.testing import assert_allclose
+from small_models import TEXT, VIT, random_images, small_clip
+
+from clipjax.errors import ConfigError
+from clipjax.models.vision import PatchEmbedding
+
+
+@pytest.mark.parametrize("image_size", [16, 19])
+def test_patch_embedding_equals_a_strided_convolution(getkey, image_size):
+    config = dataclasses.replace(VIT, image_size=image_size)
+    embedding = PatchEmbedding(config, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    images = jax.random.normal(getkey(), (2, image_size, image_size, 3))
+    convolved = jax.lax.conv_general_dilated(
+        images, embedding.kernel[...], (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    assert_allclose(embedding(images), convolved.reshape(2, 16, VIT.width), rtol=1e-5, atol=1e-6)
+
+
+def test_features_hold_the_class_token_and_every_patch(vit, images):
+    model, params = vit
+    features = model.image_features(params, images)
+    assert features.tokens.shape == (3, 1 + 16, VIT.width)
+    assert features.pooled.shape == (3, VIT.width)
+
+
+def test_each_image_is_embedded_on_its_own(vit, images):
+    model, params = vit
+    together = model.encode_image(params, images)
+    assert_allclose(model.encode_image(params, images[::-1]), together[::-1], rtol=1e-5, atol=1e-6)
+    assert_allclose(model.encode_image(params, images.at[0].set(7.0))[1:], together[1:], rtol=1e-5, atol=1e-6)
+
+
+def test_patches_may_change_places_with_their_positions(vit, images):
+    model, params = vit
+    order = np.random.default_rng(0).permutation(16)
+    patches = images.reshape(3, 4, 4, 4, 4, 3).swapaxes(2, 3).reshape(3, 16, 4, 4, 3)[:, order]
+    moved_images = patches.reshape(3, 4, 4, 4, 4, 3).swapaxes(2, 3).reshape(images.shape)
+    positions = params["vision"]["position_embedding"]
+    moved_positions = positions.at[1:].set(positions[1:][order])
+    moved = {**params, "vision": {**params["vision"], "position_embedding": moved_positions}}
+    embedding = model.encode_image(params, images)
+    assert_allclose(model.encode_image(moved, moved_images), embedding, rtol=1e-4, atol=1e-5)
+    assert np.abs(model.encode_image(params, moved_images) - embedding).max() > 1e-2
+
+
+def test_pixels_beyond_the_last_whole_patch_do_not_matter():
+    model, params = small_clip(dataclasses.replace(VIT, image_size=18), None)
+    images = random_images(model)
+    edge = images.at[:, 16:].set(9.0).at[:, :, 16:].set(9.0)
+    assert np.array_equal(model.encode_image(params, edge), model.encode_image(params, images))
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return jnp.asarray(np.random.default_rng(3).normal(size=(VIT.layers, 4, VIT.width)), jnp.float32)
+
+
+def test_prompts_leave_the_number_of_tokens(vit, images, prompts):
+    model, params = vit
+    prompted = model.image_features(params, images, visual_prompts=prompts)
+    assert prompted.tokens.shape == (3, 17, VIT.width)
+
+
+@pytest.mark.parametrize("layer", range(VIT.layers))
+def test_prompts_of_every_layer_change_the_embedding(vit, images, prompts, layer):
+    model, params = vit
+    embedding = model.encode_image(params, images, visual_prompts=prompts)
+    changed = model.encode_image(params, images, visual_prompts=prompts.at[layer].multiply(-1))
+    assert np.abs(changed - embedding).max(axis=1).min() > 1e-3
+
+
+def test_order_of_the_prompts_within_a_layer_does_not_matter(vit, images, prompts):
+    model, params = vit
+    embedding = model.encode_image(params, images, visual_prompts=prompts)
+    reordered = model.encode_image(params, images, visual_prompts=prompts[:, ::-1])
+    assert_allclose(reordered, embedding, rtol=1e-4, atol=1e-5)
+
+
+def test_no_prompts_per_layer_equal_none(vit, images):
+    model, params = vit
+    empty = model.encode_image(params, images, visual_prompts=jnp.zeros((VIT.layers, 0, VIT.width)))
+    assert_allclose(empty, model.encode_image(params, images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 15, 16, 3), (3, 32, 32, 3)])
+def test_images_of_another_size_are_refused(vit, shape):
+    model, params = vit
+    with pytest.raises(ConfigError, match=r"takes \[batch, 16, 16, 3\]"):
+        model.encode_image(params, jnp.zeros(shape))
+
+
+def test_without_an_image_tower_images_are_refused(images):
+    model, params = small_clip(None, TEXT)
+    with pytest.raises(ConfigError, match="no image tower"):
+        model.encode_image(params, images)

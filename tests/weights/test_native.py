@@ -1,0 +1,113 @@
+"""clipjax's own format: damage is noticed, and its description is believed only as far as it fits."""
+
+import json
+import shutil
+
+import jax
+import pytest
+from small_models import PLAIN_TEXT, PLAIN_VIT, assert_same_params, random_params
+
+from clipjax.errors import CheckpointError, ClipjaxError, ConfigError
+from clipjax.models.clip import CLIP
+from clipjax.models.config import CLIPConfig
+from clipjax.weights.load import load
+from clipjax.weights.save import save
+
+MODEL = CLIP(CLIPConfig(PLAIN_VIT, PLAIN_TEXT, 16))
+PARAMS = random_params(MODEL)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("native") / "run"
+    save(path, MODEL, PARAMS, format="orbax")
+    return path
+
+
+@pytest.fixture
+def run(sound, tmp_path):
+    """A copy to be spoilt."""
+    return shutil.copytree(sound, tmp_path / "run")
+
+
+def edit(run, change):
+    document = json.loads((run / "clipjax.json").read_text())
+    change(document)
+    (run / "clipjax.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_flipped_bit_is_noticed(run, place):
+    file = max((run / "params").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run/params: .*; copy it again") as caught:
+        load(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_checksum_that_differs_names_the_leaf(run):
+    edit(run, lambda d: d["leaves"]["text/final_norm/scale"].update(crc32=1))
+    with pytest.raises(CheckpointError, match=r"text/final_norm/scale is damaged \(checksum differs\)"):
+        load(run)
+
+
+def test_truncated_params_are_refused(run):
+    file = max((run / "params").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"run/params"):
+        load(run)
+
+
+def test_missing_params_are_refused_in_one_line(run):
+    shutil.rmtree(run / "params")
+    with pytest.raises(CheckpointError, match=r"run/params: cannot be restored") as caught:
+        load(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_newer_version_is_refused(run):
+    edit(run, lambda d: d.update(version=2))
+    with pytest.raises(ConfigError, match=r"version 2 was written by a newer clipjax; upgrade clipjax"):
+        load(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda d: d.pop("version"), "version is missing"),
+        (lambda d: d.pop("leaves"), "leaves is missing"),
+        (lambda d: d.update(leaves=[]), "leaves is a list, an object is needed"),
+        (lambda d: d["leaves"].pop("logit_scale"), "params lack logit_scale"),
+        (lambda d: d["leaves"].update(extra=d["leaves"]["logit_scale"]), "params have extra"),
+        (lambda d: d["leaves"]["logit_scale"].update(shape=[3]), "logit_scale"),
+        (lambda d: d["leaves"]["logit_scale"].update(shape=[-1]), r"logit_scale.shape is \[-1\]"),
+        (lambda d: d["leaves"]["logit_scale"].update(shape="x"), "logit_scale.shape is 'x'"),
+        (
+            lambda d: d["leaves"]["logit_scale"].update(dtype="object"),
+            "logit_scale.dtype is 'object'; known are float32",
+        ),
+        (lambda d: d["leaves"]["logit_scale"].update(crc32=-1), "logit_scale.crc32 is -1"),
+        (lambda d: d["config"].pop("vision"), "config is malformed"),
+        (lambda d: d["config"].update(text=3), "config is malformed"),
+        (lambda d: d["config"].update(surprise=3), "config is malformed"),
+        (lambda d: d["config"]["vision"].update(kind="mixer"), "config is malformed"),
+        (lambda d: d["config"]["vision"].update(heads=7), "7 heads do not divide the width 128"),
+        (lambda d: d["config"]["vision"].update(width=256), "this model needs"),
+    ],
+)
+def test_description_that_does_not_fit_is_refused_by_field(run, change, complaint):
+    edit(run, change)
+    with pytest.raises(ClipjaxError, match=rf"clipjax\.json: .*{complaint}") as caught:
+        load(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_params_may_be_asked_for_in_another_type(sound):
+    assert_same_params(load(sound, dtype="bfloat16")[1], jax.tree.map(lambda x: x.astype("bfloat16"), PARAMS))
+
+
+def test_directory_may_be_moved(run, tmp_path):
+    moved = run.rename(tmp_path / "elsewhere")
+    assert_same_params(load(moved)[1], PARAMS)
