@@ -51,6 +51,9 @@ def main() -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
     if jax.default_backend() != {"cpu": "cpu", "cuda": "gpu"}[args.device]:
         raise SystemExit(f"jax runs on {jax.default_backend()}, not on {args.device}; set JAX_PLATFORMS")
+    if args.dtype == "float32":
+        # torch's default; XLA's on a GPU is TF32
+        jax.config.update("jax_default_matmul_precision", "highest")
     torch_threads()
     model, params = random_clip(args.model)
     images, tokens = images_and_tokens(model.config, args.batch)

@@ -31,6 +31,7 @@ def text_flops(config: CLIPConfig, length: int) -> int:
 _PEAK_BF16 = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
     "A100": 312e12,
 }

@@ -4,7 +4,8 @@
 
 Vision transformers are compared with transformers' CLIPModel through Hugging Face directories,
 ResNets with `benchmarks.openai_torch` through OpenAI's state dicts. Prints one JSON line for each
-model with the largest errors relative to the largest number; exits 1 where one exceeds 1e-4.
+model with the largest errors relative to the largest number, and how much the embeddings of two
+inputs differ in the same measure; exits 1 where an error exceeds 1e-4.
 """
 
 import argparse
@@ -55,18 +56,19 @@ def check(name: str) -> dict[str, Any]:
     compare = compare_resnet if isinstance(PRESETS[name].vision, ResNetConfig) else compare_vision_transformer
     start = time.perf_counter()
     with PeakMemory() as memory, tempfile.TemporaryDirectory() as folder:
-        errors = compare(name, Path(folder))
+        errors, contrast = compare(name, Path(folder))
     return {
         "benchmark": "full_size",
         "model": name,
         "errors": {way: {key: float(f"{e:.1e}") for key, e in found.items()} for way, found in errors.items()},
+        "contrast": {key: round(value, 3) for key, value in contrast.items()},
         "passed": all(error <= TOLERANCE for found in errors.values() for error in found.values()),
         "seconds": round(time.perf_counter() - start, 1),
         "peak_gib": round(memory.peak / 2**30, 2),
     }
 
 
-def compare_vision_transformer(name: str, folder: Path) -> dict[str, Errors]:
+def compare_vision_transformer(name: str, folder: Path) -> tuple[dict[str, Errors], Errors]:
     """Take random weights to transformers and back."""
     import torch
     from transformers import CLIPModel
@@ -77,16 +79,20 @@ def compare_vision_transformer(name: str, folder: Path) -> dict[str, Errors]:
     clipjax.save(folder / "ours", model, params)
     ours = outputs(model, params, images, tokens)
     del params
-    peer = CLIPModel.from_pretrained(folder / "ours", dtype=torch.float32).eval()
+    peer, faults = CLIPModel.from_pretrained(folder / "ours", dtype=torch.float32, output_loading_info=True)
+    if any(faults.values()):
+        raise SystemExit(f"{name}: transformers complains about what clipjax wrote: {faults}")
+    peer.eval()
     theirs = transformers_outputs(peer, images, tokens)
     peer.save_pretrained(folder / "theirs")
     del peer
     model, params = clipjax.load(folder / "theirs")
     back = outputs(model, params, images, tokens)
-    return {"clipjax to transformers": errors(ours, theirs), "transformers to clipjax": errors(back, theirs)}
+    found = {"clipjax to transformers": errors(ours, theirs), "transformers to clipjax": errors(back, theirs)}
+    return found, contrast(theirs)
 
 
-def compare_resnet(name: str, folder: Path) -> dict[str, Errors]:
+def compare_resnet(name: str, folder: Path) -> tuple[dict[str, Errors], Errors]:
     """Take random weights to PyTorch, and others, in float16 as OpenAI publishes them, from there."""
     import torch
 
@@ -108,8 +114,9 @@ def compare_resnet(name: str, folder: Path) -> dict[str, Errors]:
     torch.save(published, folder / "theirs.pt")
     peer.load_state_dict(published, strict=True)
     loaded, params = clipjax.load(folder / "theirs.pt")
-    back = errors(outputs(loaded, params, images, tokens), torch_outputs(peer, images, tokens))
-    return {"clipjax to torch": there, "torch float16 to clipjax": back}
+    theirs = torch_outputs(peer, images, tokens)
+    back = errors(outputs(loaded, params, images, tokens), theirs)
+    return {"clipjax to torch": there, "torch float16 to clipjax": back}, contrast(theirs)
 
 
 def trained_looking(params: Params, seed: int = 0) -> Params:
@@ -130,9 +137,12 @@ def trained_looking(params: Params, seed: int = 0) -> Params:
 def inputs(config: CLIPConfig) -> tuple[np.ndarray, np.ndarray]:
     """Two random images and three texts of different lengths, padded with zeros."""
     random = np.random.default_rng(0)
-    text = config.text
+    text, side = config.text, config.image_size
     assert text is not None
-    images = random.standard_normal((2, config.image_size, config.image_size, 3), np.float32)
+    # large fields of colour under the noise: a deep random network averages noise alone away
+    colours = 2 * random.standard_normal((2, 2, 2, 3), np.float32)
+    images = np.kron(colours, np.ones((1, side // 2, side // 2, 1), np.float32))
+    images += random.standard_normal(images.shape, np.float32)
     tokens = np.zeros((3, text.context_length), np.int32)
     for row, length in zip(tokens, (5, 20, text.context_length)):
         row[:length] = random.integers(1, text.bos_token_id, length)
@@ -186,6 +196,12 @@ def torch_inputs(images: np.ndarray, tokens: np.ndarray) -> tuple[Any, Any]:
 def errors(ours: Outputs, theirs: Outputs) -> Errors:
     """Compare outputs of the same name."""
     return {name: relative_difference(ours[name], theirs[name]) for name in theirs}
+
+
+def contrast(found: Outputs) -> Errors:
+    """How much embeddings differ from input to input, against which the errors can be judged."""
+    pairs = {name: found[name] for name in ("image", "text")}
+    return {name: relative_difference(x[0].numpy(), x[1]) for name, x in pairs.items()}
 
 
 if __name__ == "__main__":

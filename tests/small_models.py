@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from clipjax.models.clip import CLIP, Params
 from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
@@ -10,6 +11,14 @@ from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfi
 VIT = ViTConfig(image_size=16, patch_size=4, width=32, layers=3, heads=2, mlp_width=48)
 RESNET = ResNetConfig(image_size=64, width=4, blocks=(1, 2, 1, 1), heads=2)
 TEXT = TextConfig(40, 12, width=24, layers=2, heads=3, mlp_width=40, bos_token_id=38, eos_token_id=39)
+
+
+def random_module(build, scale: float = 0.3):
+    """Build a module of a tower with random numbers; `build` is never run, only its shapes are taken."""
+    graph, state = nnx.split(nnx.eval_shape(build))
+    random = np.random.default_rng(0)
+    drawn = jax.tree.map(lambda s: jnp.asarray((scale * random.normal(size=s.shape)).astype(s.dtype)), state)
+    return nnx.merge(graph, drawn)
 
 
 def random_params(model: CLIP, seed: int = 0, dtype: str = "float32") -> Params:

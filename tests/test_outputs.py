@@ -136,7 +136,7 @@ def test_full_disk_is_named_and_leaves_nothing(code, tmp_path):
 
 
 def test_too_little_room_is_said_before_anything_is_written(tmp_path):
-    with pytest.raises(OutputError, match="the disk is full .* MB are needed"):
+    with pytest.raises(OutputError, match=r"the disk is full .* MB are needed"):
         check_room(tmp_path, 10**21)
 
 

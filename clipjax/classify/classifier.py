@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from clipjax.models.clip import CLIP, Params, unit
@@ -27,7 +28,7 @@ class Classifier:
         """Score normalised images: cosine to each class weight, times exp(logit_scale)."""
         return self.scores_of(self.model.encode_image(self.params, images))
 
-    def scores_of(self, embeddings: Float[Array, "batch dim"]) -> Float[Array, "batch classes"]:
+    def scores_of(self, embeddings: Float[Array | np.ndarray, "batch dim"]) -> Float[Array, "batch classes"]:
         """Score image embeddings, which need not be normalised."""
         return _scores(self.params["logit_scale"], embeddings, self.class_weights)
 
@@ -38,7 +39,9 @@ def _scores(logit_scale, embeddings, class_weights):
     return scale * (unit(jnp.asarray(embeddings, jnp.float32)) @ class_weights.T)
 
 
-def mean_class_weights(embeddings: Float[Array, "texts dim"], counts: Sequence[int]) -> Float[Array, "classes dim"]:
+def mean_class_weights(
+    embeddings: Float[Array | np.ndarray, "texts dim"], counts: Sequence[int]
+) -> Float[Array, "classes dim"]:
     """Average each class's unit text embeddings and normalise again (the prompt ensemble of the CLIP paper).
 
     `counts` says how many consecutive rows belong to each class.

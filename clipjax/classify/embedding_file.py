@@ -72,7 +72,7 @@ def write_embeddings(path: Path, tables: Sequence[EmbeddingTable], *, overwrite:
         if path.suffix == ".npz":
             arrays = {f"{table.kind}_{name}": column for table in tables for name, column in _arrays(table).items()}
             with staged.open("wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
         else:
             _write_parquet(staged, tables)
 

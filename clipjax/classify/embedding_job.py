@@ -207,7 +207,7 @@ def _reached(source: ImageSource, piece: Embeddings) -> int:
 
 def _read_piece(file: Path) -> Embeddings | None:
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
             if content.zip.testzip() is not None:
                 return None
             bad = [BadImage(*pair) for pair in json.loads(str(content["skipped"]))]

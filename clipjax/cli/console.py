@@ -31,7 +31,7 @@ def progress(items: Iterable[T], *, total: int | None, label: str, unit: str = "
         for item in items:
             yield item
             done = done + step if total is None else min(done + step, total)
-            rate = done / (time.monotonic() - start)
+            rate = done / max(time.monotonic() - start, 1e-9)
             left = "" if total is None else f"{_clock((total - done) / rate)} left"
             bar.update(task, completed=done, rate=f"{rate:.{0 if rate >= 10 else 1}f} {unit}/s", left=left)
     finally:
@@ -86,9 +86,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
         table.add_column(column, justify="right" if numeric and i else "left", overflow="fold")
     for row in rows:
         table.add_row(*(format(cell, ".2f") if isinstance(cell, float) else str(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, highlight=False, markup=False)
-    console.print(title, style="bold", soft_wrap=True)
+    width = None if sys.stdout.isatty() else _UNLIMITED
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    # printed by ourselves: rich would end the program when the reader of its output has left
     with console.capture() as printed:
+        console.print(title, style="bold", soft_wrap=True)
         console.print(table)
     for line in printed.get().splitlines():
         print(line.rstrip())

@@ -47,8 +47,10 @@ def run(args: argparse.Namespace) -> None:
     source, destination = resolve(args.source), Path(args.destination)
     check_free(destination, "file" if args.format == "openai-state-dict" else "directory", overwrite=args.overwrite)
     model, params = load(source, dtype=None if args.dtype == "keep" else args.dtype)
-    extra = _tokenizer_files(source, model, args.format)
+    extra, remark = _tokenizer_files(source, model, args.format)
     save(destination, model, params, args.format, overwrite=args.overwrite, extra=extra)
+    if remark:
+        note(remark)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     if args.json:
         facts = {"source": str(source), "destination": str(destination), "format": args.format}
@@ -57,31 +59,28 @@ def run(args: argparse.Namespace) -> None:
         note(f"wrote {count:,} parameters to {destination} ({args.format})")
 
 
-def _tokenizer_files(source: Path, model: "CLIP", format: str) -> Callable[[Path], None] | None:
-    """Choose what is written beside the weights: the tokenizer, unless it is the one that the format implies."""
-    from clipjax.cli.console import note
+def _tokenizer_files(source: Path, model: "CLIP", format: str) -> "tuple[Callable[[Path], None] | None, str]":
+    """Choose what is written beside the weights, and remark on a tokenizer that is not.
+
+    A tokenizer goes with a Hugging Face directory always, with others only if it is not CLIP's published one.
+    """
     from clipjax.errors import ConfigError
     from clipjax.inputs.tokenizer import load_tokenizer, openai_tokenizer
     from clipjax.inputs.tokenizer_writer import write_tokenizer
 
-    text, beside_weights = model.config.text, format != "openai-state-dict"
+    text, single_file = model.config.text, format == "openai-state-dict"
     if text is None:
-        return None
+        return None, ""
     try:
         tokenizer = load_tokenizer(source)
         if tokenizer.vocab_size > text.vocab_size:
-            raise ConfigError(
-                f"the model has {text.vocab_size} tokens, and {source} comes without a tokenizer of its own"
-            )
+            raise ConfigError(f"the model has {text.vocab_size} tokens, and {source} has no tokenizer of its own")
     except ConfigError as error:
-        if beside_weights:
-            note(f"no tokenizer goes with the weights: {error}")
-        return None
+        return None, "" if single_file else f"no tokenizer went with the weights: {error}"
     published = tokenizer.encoding.fingerprint == openai_tokenizer().encoding.fingerprint
     if published and format != "huggingface":
-        return None
-    if not beside_weights:
-        note("this format has no place for the model's tokenizer, which is not CLIP's published one: keep its files")
-        return None
+        return None, ""
+    if single_file:
+        return None, "this format has no place for the model's tokenizer, which is not CLIP's own: keep its files"
     tokenizer = dataclasses.replace(tokenizer, context_length=text.context_length)
-    return lambda folder: write_tokenizer(folder, source, tokenizer)
+    return lambda folder: write_tokenizer(folder, source, tokenizer), ""

@@ -105,7 +105,8 @@ def digits(size: int):
 
     from clipjax.inputs.image import preprocess
 
-    grey = (load_digits().images * (255 / 16)).astype(np.uint8)
+    flat, _ = load_digits(return_X_y=True)
+    grey = (np.asarray(flat).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     return np.stack([preprocess(Image.fromarray(image), size) for image in grey])
 
 

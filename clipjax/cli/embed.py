@@ -64,7 +64,6 @@ def run(args: argparse.Namespace) -> None:
         columns = {"label": kept.labels, "classname": kept.classnames} if known else {}
         tables.append(EmbeddingTable("image", kept.ids, found.rows, columns))
     if tokenizer is not None:
-        note_cut_texts(tokenizer, texts)
         found = resume_texts(model, params, tokenizer, texts, pieces, progress=progress)
         tables.append(EmbeddingTable("text", texts, found.rows))
     if args.normalize:
@@ -72,6 +71,8 @@ def run(args: argparse.Namespace) -> None:
     write_embeddings(output, tables, overwrite=args.overwrite)
     pieces.remove()
     report_skipped(skipped)
+    if tokenizer is not None:
+        note_cut_texts(tokenizer, texts)
     counts = {f"{table.kind}s": len(table.ids) for table in tables}
     if args.json:
         dim = tables[0].rows.shape[1]

@@ -43,8 +43,8 @@ def predictions(
         probabilities = np.exp(own - own.max())
         probabilities /= probabilities.sum()
         best = np.argsort(-own, kind="stable")[:shown]
-        label = None if labels is None else class_names[labels[row]]
-        found.append(Prediction(image, tuple((class_names[i], float(probabilities[i])) for i in best), label))
+        label = None if labels is None else class_names[int(labels[row])]
+        found.append(Prediction(image, tuple((class_names[int(i)], float(probabilities[i])) for i in best), label))
     return found
 
 

@@ -47,12 +47,11 @@ def run(args: argparse.Namespace) -> None:
     images, rows, skipped = embed_images(
         model, params, source, batch_size=args.batch_size, skip_bad=args.skip_bad, progress=progress
     )
-    report_skipped(skipped)
     texts, caption_image = captions_for(source.select(rows), captions)
+    captions_embedded = embed_texts(model, params, tokenizer, texts, progress=progress)
+    ranks = retrieval_ranks(_cosines(images, captions_embedded), caption_image)
+    report_skipped(skipped)
     note_cut_texts(tokenizer, texts)
-    ranks = retrieval_ranks(
-        _cosines(images, embed_texts(model, params, tokenizer, texts, progress=progress)), caption_image
-    )
     result = {"images": len(images), "captions": len(texts)}
     for way, ahead in zip(("image_to_text", "text_to_image"), ranks):
         result |= {f"{way}_r{k}": 100 * float((ahead < k).mean()) for k in (1, 5, 10)}

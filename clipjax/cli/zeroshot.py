@@ -61,21 +61,22 @@ def run(args: argparse.Namespace) -> None:
     labels = _labels(source, classes, args.by_position) if args.labels else None
     model, params = load_model(args, needs=("vision", "text"))
     tokenizer = load_text_side(args, model)
-    if not args.classes:
-        note(f"{len(classes.names)} class names taken from the images: {examples(classes.names, 8)}")
-    note_cut_texts(tokenizer, [text for own in texts for text in own])
     classifier = zero_shot_classifier(model, params, tokenizer, classes.names, texts, progress=progress)
     embeddings, rows, skipped = embed_images(
         model, params, source, batch_size=args.batch_size, skip_bad=args.skip_bad, progress=progress
     )
     scores = np.asarray(classifier.scores_of(embeddings))
-    report_skipped(skipped)
     truth = None if labels is None else labels[rows]
-    found = predictions([source.ids[row] for row in rows], classes.names, scores, truth)
+    found = predictions([source.ids[int(row)] for row in rows], classes.names, scores, truth)
     if args.output or (truth is None and not args.json):
         write_predictions(args.output, found, overwrite=args.overwrite)
-        if args.output:
-            note(f"wrote {len(rows)} predictions to {args.output}")
+    # what is not a mistake is said at the end, so that a mistake is one line
+    if not args.classes:
+        note(f"{len(classes.names)} class names taken from the images: {examples(classes.names, 8)}")
+    note_cut_texts(tokenizer, [text for own in texts for text in own])
+    report_skipped(skipped)
+    if args.output:
+        note(f"wrote {len(rows)} predictions to {args.output}")
     report = None if truth is None else accuracy_report(scores, truth, classes.names)
     if args.json:
         document = {"images": len(rows)} if report is None else report.document()

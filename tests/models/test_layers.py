@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -6,43 +7,46 @@ import numpy as np
 import pytest
 from flax import nnx
 from numpy.testing import assert_allclose
-from small_models import VIT
+from small_models import VIT, random_module
 
 from clipjax.models.layers import Attention, Block, activate, layer_norm, run_blocks, stacked_blocks
 
 
 @pytest.fixture(scope="module")
 def tokens():
-    return jax.random.normal(jax.random.key(0), (2, 5, VIT.width))
+    return jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, VIT.width)), jnp.float32)
 
 
 @pytest.fixture(scope="module")
 def blocks():
     """Stacked blocks with numbers large enough that attention is far from uniform."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: stacked_blocks(VIT, dtype=jnp.float32, rngs=nnx.Rngs(0))))
-    random = np.random.default_rng(0)
-    return nnx.merge(graph, jax.tree.map(lambda s: jnp.asarray(random.normal(size=s.shape) * 0.2, s.dtype), state))
+    return random_module(lambda: stacked_blocks(VIT, dtype=jnp.float32, rngs=nnx.Rngs(0)), scale=0.2)
 
 
 def one_block(blocks: Block, layer: int) -> Block:
     return jax.tree.map(lambda x: x[layer], blocks)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_scanned_blocks_equal_a_loop_over_layers(blocks, tokens, causal):
-    looped = tokens
-    for layer in range(VIT.layers):
-        looped = one_block(blocks, layer)(looped, causal=causal)
-    assert_allclose(run_blocks(blocks, tokens, causal=causal), looped, rtol=1e-5, atol=1e-5)
-
-
-def test_prompts_equal_tokens_that_each_block_sees_and_forgets(blocks, tokens, getkey):
-    prompts = jax.random.normal(getkey(), (VIT.layers, 3, VIT.width))
-    looped = tokens
+@functools.partial(jax.jit, static_argnames="causal")
+def scanned_and_looped(blocks: Block, x, prompts, causal: bool):
+    """Run the blocks by one scan, and by a loop in which each block sees its prompts and forgets them."""
+    looped = x
     for layer in range(VIT.layers):
         with_prompts = jnp.concatenate([looped, jnp.stack([prompts[layer]] * 2)], axis=1)
-        looped = one_block(blocks, layer)(with_prompts, causal=False)[:, :5]
-    assert_allclose(run_blocks(blocks, tokens, causal=False, prompts=prompts), looped, rtol=1e-5, atol=1e-5)
+        looped = one_block(blocks, layer)(with_prompts, causal=causal)[:, :5]
+    return run_blocks(blocks, x, causal=causal, prompts=prompts if prompts.size else None), looped
+
+
+def test_scanned_blocks_equal_a_loop_over_layers(blocks, tokens):
+    no_prompts = np.zeros((VIT.layers, 0, VIT.width), np.float32)
+    scanned, looped = scanned_and_looped(blocks, tokens, no_prompts, causal=True)
+    assert_allclose(scanned, looped, rtol=1e-5, atol=1e-5)
+
+
+def test_prompts_equal_tokens_that_each_block_sees_and_forgets(blocks, tokens):
+    prompts = np.random.default_rng(1).normal(size=(VIT.layers, 3, VIT.width)).astype(np.float32)
+    scanned, looped = scanned_and_looped(blocks, tokens, prompts, causal=False)
+    assert_allclose(scanned, looped, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -66,13 +70,13 @@ def test_attention_equals_a_loop_over_heads_in_float64(blocks, tokens, causal):
 
 
 def test_gelu_is_the_exact_form():
-    x = jnp.linspace(-5, 5, 41)
+    x = jnp.asarray(np.linspace(-5, 5, 41), jnp.float32)
     exact = [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x.tolist()]
     assert_allclose(activate("gelu", x), exact, rtol=1e-5, atol=1e-6)
 
 
 def test_quick_gelu_is_a_scaled_sigmoid():
-    x = jnp.linspace(-5, 5, 41)
+    x = jnp.asarray(np.linspace(-5, 5, 41), jnp.float32)
     assert_allclose(activate("quick_gelu", x), [v / (1 + math.exp(-1.702 * v)) for v in x.tolist()], rtol=1e-5)
 
 

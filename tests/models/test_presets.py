@@ -35,7 +35,8 @@ def test_number_of_parameters_is_the_published_one(name):
     assert sum(x.size for path, x in leaves if str(path[-1]) not in statistics) == PUBLISHED_SIZES[name]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+# the other ResNets differ in numbers only
+@pytest.mark.parametrize("name", ["RN50", *(name for name in PRESETS if "ViT" in name)])
 def test_drawn_params_have_the_promised_shapes(name):
     model = CLIP(preset(name))
     assert jax.eval_shape(model.init, jax.random.key(0)) == model.param_shapes()
