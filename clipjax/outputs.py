@@ -84,9 +84,8 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     pending: list[int] = []
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in former:
-        signal.signal(number, lambda number, frame: pending.append(number))
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, lambda number, frame: pending.append(number)) for number in heard}
     try:
         yield
     finally:

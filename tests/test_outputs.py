@@ -1,11 +1,12 @@
 import errno
 import os
+import signal
 
 import pytest
 
 from clipjax import outputs
 from clipjax.errors import OutputError
-from clipjax.outputs import check_free, check_room, new_directory, new_file
+from clipjax.outputs import check_free, check_room, new_directory, new_file, uninterrupted
 
 
 def hidden(folder):
@@ -142,6 +143,19 @@ def test_too_little_room_is_said_before_anything_is_written(tmp_path):
 
 def test_enough_room_passes(tmp_path):
     check_room(tmp_path, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_wait_until_the_block_ends(number):
+    heard, finished = [], []
+    former = signal.signal(number, lambda *_: heard.append(list(finished)))
+    try:
+        with uninterrupted():
+            signal.raise_signal(number)
+            finished.append(True)
+    finally:
+        signal.signal(number, former)
+    assert heard == [[True]]
 
 
 def test_messages_name_the_final_place_and_not_the_temporary_one(tmp_path):

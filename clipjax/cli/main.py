@@ -113,7 +113,8 @@ def _signals_unwind() -> Iterator[list[int]]:
         received.append(number)
         raise KeyboardInterrupt
 
-    former = {number: signal.signal(number, unwind) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, unwind) for number in heard}
     try:
         yield received
     finally:

@@ -136,6 +136,15 @@ def test_signal_handlers_are_put_back(clipjax, monkeypatch):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_signal_that_the_parent_ignores_stays_ignored(clipjax, monkeypatch):
+    monkeypatch.setattr(inspect, "run", lambda args: signal.raise_signal(signal.SIGINT))
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert clipjax("inspect", "x").status == 0
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def test_interruption_on_a_terminal_begins_a_line_of_its_own(clipjax, monkeypatch):
     monkeypatch.setattr(inspect, "run", lambda args: signal.raise_signal(signal.SIGINT))
     monkeypatch.setattr(sys.stderr.__class__, "isatty", lambda self: True, raising=False)

@@ -84,7 +84,7 @@ def test_more_classes_than_folders_are_allowed(zeroshot, classes):
     assert zeroshot("--classes", classes, "--labels", "--json").json["per_class"]["purple cow"] is None
 
 
-def test_template_of_the_class_file_is_used_unless_another_is_given(zeroshot, tmp_path, monkeypatch):
+def test_texts_are_those_asked_for_else_those_of_the_class_file(zeroshot, tmp_path, monkeypatch):
     from clipjax.classify import zero_shot
 
     seen = []
@@ -97,11 +97,13 @@ def test_template_of_the_class_file_is_used_unless_another_is_given(zeroshot, tm
     (tmp_path / "t.txt").write_text("a {}.\nthe {}.\n")
     (tmp_path / "d.json").write_text('{"Blue_Sky": ["It is blue."], "green tree": ["It is green."]}')
     spec = f"{tmp_path / 'c.json'}:set"
+    zeroshot()
     zeroshot("--classes", spec)
     zeroshot("--classes", spec, "--template", "one {}", "--template", tmp_path / "t.txt")
     zeroshot("--classes", spec, "--descriptions", tmp_path / "d.json")
     zeroshot("--classes", spec, "--descriptions", tmp_path / "d.json", "--template", "a {}")
     assert seen == [
+        ["a photo of a blue sky.", "a photo of a green tree.", "a photo of a red panda."],
         ["blue sky texture.", "green tree texture."],
         ["one blue sky", "a blue sky.", "the blue sky.", "one green tree", "a green tree.", "the green tree."],
         ["It is blue.", "It is green."],

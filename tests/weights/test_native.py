@@ -1,5 +1,6 @@
 """clipjax's own format: damage is noticed, and its description is believed only as far as it fits."""
 
+import gc
 import json
 import shutil
 
@@ -12,6 +13,9 @@ from clipjax.models.clip import CLIP
 from clipjax.models.config import CLIPConfig
 from clipjax.weights.load import load
 from clipjax.weights.save import save
+
+# what TensorStore had begun to read when Orbax gave up complains when it is collected
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 MODEL = CLIP(CLIPConfig(PLAIN_VIT, PLAIN_TEXT, 16))
 PARAMS = random_params(MODEL)
@@ -27,7 +31,8 @@ def sound(tmp_path_factory):
 @pytest.fixture
 def run(sound, tmp_path):
     """A copy to be spoilt."""
-    return shutil.copytree(sound, tmp_path / "run")
+    yield shutil.copytree(sound, tmp_path / "run")
+    gc.collect()
 
 
 def edit(run, change):
