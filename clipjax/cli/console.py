@@ -47,7 +47,8 @@ def _bar():
 
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
+        # short, or the ^C that a terminal shows begins a new line, and the bar stays
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[left]}"),

@@ -144,9 +144,12 @@ def _discard_output() -> None:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("clipjax")
+    try:
+        return version("clipjax")
+    except PackageNotFoundError:
+        return "from a source tree that is not installed"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def write_native(folder: Path, config: CLIPConfig, params: Params) -> None:
         with uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((folder / _PARAMS_FOLDER).absolute(), params)
     except Exception as error:  # Orbax and TensorStore raise many kinds, none of them documented
-        reason = str(error).strip().splitlines()[-1][:200]
+        reason = _lines(error)[-1]
         raise OutputError(f"{folder}: cannot be written ({reason}); choose another place") from error
     document = {
         "format": "clipjax",
@@ -97,7 +97,7 @@ def read_native(folder: Path, dtype: str | None) -> tuple[CLIP, Params]:
         with ocp.StandardCheckpointer() as checkpointer:
             params = checkpointer.restore((folder / _PARAMS_FOLDER).absolute(), target)
     except Exception as error:  # Orbax and TensorStore raise many kinds, none of them documented
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = _lines(error)[0]
         raise CheckpointError(f"{folder / _PARAMS_FOLDER}: cannot be restored ({reason}); copy it again") from error
     for name, leaf in flatten(params).items():
         if _checksum(leaf) != checksums[name]:
@@ -138,6 +138,11 @@ def _frozen(values: dict[str, Any]) -> dict[str, Any]:
     """Copy a JSON object with lists as tuples, which frozen dataclasses can hash."""
     frozen = {name: _frozen(value) if isinstance(value, dict) else value for name, value in values.items()}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in frozen.items()}
+
+
+def _lines(error: Exception) -> list[str]:
+    """The lines of an error's message, its type where there is none."""
+    return [line[:200] for line in str(error).strip().splitlines()] or [type(error).__name__]
 
 
 def _checksum(leaf: Any) -> int:

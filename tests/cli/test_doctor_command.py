@@ -24,6 +24,7 @@ def something_changes(monkeypatch):
     monkeypatch.setattr(load_module, "load", changed)
 
 
+@pytest.mark.slow
 def test_nothing_changes_through_all_formats(clipjax):
     result = clipjax("doctor", "--json")
     assert (result.status, result.json["healthy"]) == (0, True)

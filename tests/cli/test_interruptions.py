@@ -53,7 +53,10 @@ def stop(process, number, after):
     return process.communicate()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_stopped_run_says_how_to_go_on_and_does(number, status, start, tmp_path):
     process = start(pause=2)
     _, err = stop(process, number, after=2)

@@ -14,9 +14,6 @@ from clipjax.models.config import CLIPConfig
 from clipjax.weights.load import load
 from clipjax.weights.save import save
 
-# what TensorStore had begun to read when Orbax gave up complains when it is collected
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 MODEL = CLIP(CLIPConfig(PLAIN_VIT, PLAIN_TEXT, 16))
 PARAMS = random_params(MODEL)
 
@@ -31,7 +28,13 @@ def sound(tmp_path_factory):
 @pytest.fixture
 def run(sound, tmp_path):
     """A copy to be spoilt."""
-    yield shutil.copytree(sound, tmp_path / "run")
+    return shutil.copytree(sound, tmp_path / "run")
+
+
+@pytest.fixture
+def collected():
+    """What TensorStore had begun to read when Orbax gave up complains when it is collected: here, and not later."""
+    yield
     gc.collect()
 
 
@@ -42,6 +45,8 @@ def edit(run, change):
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+@pytest.mark.usefixtures("collected")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_flipped_bit_is_noticed(run, place):
     file = max((run / "params").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
     content = bytearray(file.read_bytes())
@@ -58,6 +63,8 @@ def test_checksum_that_differs_names_the_leaf(run):
         load(run)
 
 
+@pytest.mark.usefixtures("collected")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_truncated_params_are_refused(run):
     file = max((run / "params").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
     file.write_bytes(file.read_bytes()[:1000])
@@ -65,11 +72,23 @@ def test_truncated_params_are_refused(run):
         load(run)
 
 
+@pytest.mark.usefixtures("collected")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_missing_params_are_refused_in_one_line(run):
     shutil.rmtree(run / "params")
     with pytest.raises(CheckpointError, match=r"run/params: cannot be restored") as caught:
         load(run)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["save", "restore"])
+def test_failure_without_a_message_is_one_line_all_the_same(run, monkeypatch, method):
+    def fail(*_):
+        raise NotImplementedError
+
+    monkeypatch.setattr(f"orbax.checkpoint.StandardCheckpointer.{method}", fail)
+    with pytest.raises(ClipjaxError, match=r"\(NotImplementedError\)"):
+        load(run) if method == "restore" else save(run.with_name("new"), MODEL, PARAMS, format="orbax")
 
 
 def test_newer_version_is_refused(run):
