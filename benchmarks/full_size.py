@@ -2,10 +2,12 @@
 
     python -m benchmarks.full_size --models ViT-B/32 ViT-L/14@336 RN50 RN50x4 laion/ViT-H-14
 
-Vision transformers are compared with transformers' CLIPModel through Hugging Face directories,
-ResNets with `benchmarks.openai_torch` through OpenAI's state dicts. Prints one JSON line for each
-model with the largest errors relative to the largest number, and how much the embeddings of two
-inputs differ in the same measure; exits 1 where an error exceeds 1e-4.
+Vision transformers are compared with transformers' CLIPModel, through Hugging Face directories, and
+through OpenAI's state dicts and OpenCLIP's directories whose tensors PyTorch wrote
+(`benchmarks.openai_layout`); what clipjax writes in these layouts must hold the same bits. ResNets
+are compared with `benchmarks.openai_torch` through OpenAI's state dicts. Prints one JSON line for
+each model with the largest errors relative to the largest number, and how much the embeddings of
+two inputs differ in the same measure; exits 1 where an error exceeds 1e-4.
 """
 
 import argparse
@@ -73,6 +75,8 @@ def compare_vision_transformer(name: str, folder: Path) -> tuple[dict[str, Error
     import torch
     from transformers import CLIPModel
 
+    from benchmarks.openai_layout import openai_layout
+
     model, params = random_clip(name)
     params = trained_looking(params)
     images, tokens = inputs(model.config)
@@ -85,11 +89,45 @@ def compare_vision_transformer(name: str, folder: Path) -> tuple[dict[str, Error
     peer.eval()
     theirs = transformers_outputs(peer, images, tokens)
     peer.save_pretrained(folder / "theirs")
+    torch.save(openai_layout(peer.state_dict()), folder / "openai.pt")
     del peer
+    found = {"clipjax to transformers": errors(ours, theirs)}
     model, params = clipjax.load(folder / "theirs")
-    back = outputs(model, params, images, tokens)
-    found = {"clipjax to transformers": errors(ours, theirs), "transformers to clipjax": errors(back, theirs)}
+    found["transformers to clipjax"] = errors(outputs(model, params, images, tokens), theirs)
+    found |= through_openai_names(model, params, folder, images, tokens, theirs)
     return found, contrast(theirs)
+
+
+def through_openai_names(
+    model: CLIP, params: Params, folder: Path, images: np.ndarray, tokens: np.ndarray, theirs: Outputs
+) -> dict[str, Errors]:
+    """Compare what clipjax writes and reads in OpenAI's and OpenCLIP's layouts with what PyTorch wrote, `openai.pt`."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    expected = torch.load(folder / "openai.pt", weights_only=True, mmap=True)
+    clipjax.save(folder / "written.pt", model, params, format="openai-state-dict")
+    require_same_bits(torch.load(folder / "written.pt", weights_only=True, mmap=True), expected)
+    (folder / "written.pt").unlink()
+    clipjax.save(folder / "openclip", model, params, format="openclip")
+    del params
+    weights = folder / "openclip/open_clip_model.safetensors"
+    require_same_bits(load_file(weights), expected)
+    save_file(expected, weights)  # the configuration stays clipjax's, the tensors are PyTorch's
+    del expected
+    found = {}
+    for way, path in (("openai names to clipjax", "openai.pt"), ("openclip to clipjax", "openclip")):
+        loaded, params = clipjax.load(folder / path)
+        found[way] = errors(outputs(loaded, params, images, tokens), theirs)
+        del params
+    return found
+
+
+def require_same_bits(written: dict[str, Any], expected: dict[str, Any]) -> None:
+    """End with the first tensor that clipjax wrote otherwise than PyTorch."""
+    for name in sorted(written.keys() | expected.keys()):
+        if name not in written or name not in expected or not written[name].equal(expected[name]):
+            raise SystemExit(f"{name}: clipjax and PyTorch disagree about this tensor")
 
 
 def compare_resnet(name: str, folder: Path) -> tuple[dict[str, Errors], Errors]:
@@ -128,7 +166,7 @@ def trained_looking(params: Params, seed: int = 0) -> Params:
         if name in ("bias", "mean"):
             return leaf + 0.1 * random.standard_normal(leaf.shape, np.float32)
         if name in ("scale", "var"):
-            return leaf * random.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+            return jnp.asarray(random.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
         return leaf
 
     return jax.tree_util.tree_map_with_path(vary, params)

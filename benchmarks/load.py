@@ -2,9 +2,10 @@
 
     python -m benchmarks.load
 
-Each measurement is a fresh process; its clock starts after imports, with the file in the system's
-cache, and stops when all weights can be used. `from_pretrained` returns weights that lie in the
-mapped file and have not been read yet, which clipjax, whose blocks are stacked, cannot do;
+Each measurement is a fresh process, and every round begins with another side. A clock starts
+after imports, with the file in the system's cache, and stops when all weights can be used.
+`from_pretrained` returns weights that lie in the mapped file and have not been read yet, which
+clipjax, whose blocks are stacked, cannot do;
 `transformers_copied` is the same followed by a copy to memory, the like of what clipjax does.
 Prints one JSON line: median seconds, their ratios (1: as fast as transformers), and peak
 anonymous memory as a multiple of the float32 params.
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory import PeakMemory
+from benchmarks.timing import machine, rotated
 
 SIDES = ("clipjax", "transformers", "transformers_copied", "clipjax_openai_float16")
 
@@ -39,8 +41,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         param_bytes = write_checkpoints(args.model, Path(folder))
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-        for _ in range(args.rounds):
-            for side in SIDES:
+        for turn in range(args.rounds):
+            for side in rotated(SIDES, turn):
                 runs[side].append(in_fresh_process(side, folder))
     print(json.dumps(report(args.model, param_bytes, runs)))
 
@@ -107,8 +109,6 @@ def in_fresh_process(side: str, folder: str) -> dict[str, float]:
 
 def report(model: str, param_bytes: int, runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """Describe the medians of all sides."""
-    from benchmarks.timing import machine
-
     seconds = {side: statistics.median(run["seconds"] for run in runs[side]) for side in SIDES}
     memory = {side: max(run["peak_bytes"] for run in runs[side]) / param_bytes for side in SIDES}
     return {

@@ -62,7 +62,7 @@ def crop_uint8(image: Image.Image, size: int, rule: Preprocessing = "openai") ->
     if min(image.size) < 1:
         raise DataError(f"an image of {image.width}x{image.height} pixels has nothing to show")
     name = getattr(image, "filename", None) or "image"
-    _load(image, name)
+    load_pixels(image, name)
     width, height = resized_size(image.width, image.height, size)
     box = centre_box(width, height, size, rule)
     try:
@@ -104,6 +104,17 @@ def decode_image(data: bytes | str | os.PathLike, name: str) -> Image.Image:
             data = Path(data).read_bytes()
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error.strerror or error})") from error
+    image = open_image(data, name)
+    load_pixels(image, name)
+    return image
+
+
+def open_image(data: bytes, name: str) -> Image.Image:
+    """Read an image's header: its pixels are decoded when somebody asks, `load_pixels` for one.
+
+    Raises:
+      DataError: too large, or not of a supported format.
+    """
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.UnidentifiedImageError as error:
@@ -115,8 +126,19 @@ def decode_image(data: bytes | str | os.PathLike, name: str) -> Image.Image:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise DataError(f"{name}: {image.width}x{image.height} pixels exceed the limit of {limit}; reduce the image")
-    _load(image, name)
     return image
+
+
+def load_pixels(image: Image.Image, name: str) -> None:
+    """Decode the pixels of an opened image, unless that has been done.
+
+    Raises:
+      DataError: they are truncated or damaged.
+    """
+    try:
+        image.load()
+    except Exception as error:  # Pillow's readers let through whatever a broken file causes
+        raise DataError(f"{name}: cannot be decoded ({error}); replace or remove the file") from error
 
 
 def resized_size(width: int, height: int, size: int) -> tuple[int, int]:
@@ -164,10 +186,3 @@ def _crop_then_resize(image: Image.Image, resized: tuple[int, int], target: tupl
         min(box[3] - outer[1], outer[3] - outer[1]),
     )
     return image.crop(outer).resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=inner)
-
-
-def _load(image: Image.Image, name: str) -> None:
-    try:
-        image.load()
-    except Exception as error:  # Pillow's readers let through whatever a broken file causes
-        raise DataError(f"{name}: cannot be decoded ({error}); replace or remove the file") from error

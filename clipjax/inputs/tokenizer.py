@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -18,6 +17,7 @@ from jaxtyping import Bool, Int
 from clipjax.errors import CheckpointError, ConfigError, DataError
 from clipjax.inputs.bpe import BytePairs, published_byte_pairs
 from clipjax.inputs.tokenizer_files import LibraryEncoding, read_encoding, read_text_facts
+from clipjax.weights.hub import resolve
 
 CONTEXT_LENGTH = 77
 
@@ -124,7 +124,7 @@ def openai_tokenizer() -> Tokenizer:
 
 
 def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
-    """Find the tokenizer that belongs to a checkpoint directory or file.
+    """Find the tokenizer that belongs to a checkpoint directory or file, or to a name on the Hugging Face hub.
 
     In this order: vocab.json with merges.txt, tokenizer.json, and where there is neither, OpenAI's
     vocabulary. The context length is the one in the model's configuration. Files other than
@@ -132,10 +132,10 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
     context other than 77, pass its length.
 
     Raises:
-      CheckpointError: nothing exists at `path`.
+      CheckpointError: nothing exists at `path`, here or on the hub.
       ConfigError: a file is malformed, or contradicts the model's vocabulary size.
     """
-    path = Path(path).expanduser()
+    path = resolve(path, weights=False)
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or directory; pass a checkpoint")
     if path.is_file() and path.suffix not in (".safetensors", ".bin", ".json"):

@@ -10,6 +10,7 @@ visual tokens for each layer, features before the projection.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -35,6 +36,11 @@ def unit(x: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def _named_shapes(tree: Params) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+
+
 def _build(config, dtype: str, rngs: nnx.Rngs):
     return _TOWERS[type(config)](config, dtype=jnp.dtype(dtype), rngs=rngs)
 
@@ -52,12 +58,14 @@ class CLIP:
     `dtype` is the compute type of matrix products ("float32", "bfloat16", "float16", in jax's
     x64 mode also "float64"); norms, softmax and results are float32 or wider. `remat` says what
     the backward pass recomputes: everything but linear layers ("dots", on CPUs also the
-    fastest), all ("full"), nothing ("none").
+    fastest), all ("full"), nothing ("none"). `rows` says on which devices the rows of a batch lie,
+    for params that are spread over several.
     """
 
     config: CLIPConfig
     dtype: str = "float32"
     remat: Remat = "dots"
+    rows: jax.sharding.Sharding | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self):
         if self.dtype not in ("float32", "bfloat16", "float16", "float64"):
@@ -138,7 +146,7 @@ class CLIP:
             if visual_prompts is not None:
                 raise ConfigError("visual prompts need a vision transformer; this model has a ResNet")
             return tower(images)
-        return tower(images, prompts=visual_prompts, remat=self.remat)
+        return tower(images, prompts=visual_prompts, remat=self.remat, rows=self.rows)
 
     @functools.partial(jax.jit, static_argnums=0)
     def text_features(
@@ -153,7 +161,7 @@ class CLIP:
         if tokens.shape[1] > config.context_length:
             raise ConfigError(f"texts have {tokens.shape[1]} tokens; this model takes {config.context_length}")
         tower = self._tower(config, params["text"])
-        return tower(tokens, token_embeddings=token_embeddings, remat=self.remat)
+        return tower(tokens, token_embeddings=token_embeddings, remat=self.remat, rows=self.rows)
 
     def embed_tokens(self, params: Params, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length width"]:
         """Look up the embeddings that `encode_text` would use for these ids, without positions."""
@@ -168,7 +176,12 @@ class CLIP:
         return self._project(params.get("text_projection"), features)
 
     def init(self, key: PRNGKeyArray) -> Params:
-        """Draw parameters as OpenAI did before training."""
+        """Draw parameters to train from.
+
+        Embeddings, text blocks, attention pooling, projections and the bottlenecks' last norms start as
+        OpenAI's did. OpenAI left the blocks of the vision transformer, patches and convolutions to
+        PyTorch's defaults; here the blocks start as those of the text tower, the rest by LeCun's rule.
+        """
         c = self.config
         names = ("vision", "text", "image_projection", "text_projection")
         keys: dict[str, PRNGKeyArray] = dict(zip(names, jax.random.split(key, 4)))
@@ -211,15 +224,20 @@ class CLIP:
         Raises:
           ConfigError: a leaf is missing, unexpected or has another shape; the message names it.
         """
-        expected, given = (
-            {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
-            for leaves in map(jax.tree_util.tree_leaves_with_path, (self.param_shapes(), params))
-        )
+        self.check_shapes(_named_shapes(params))
+
+    def check_shapes(self, given: Mapping[str, tuple[int, ...]]) -> None:
+        """Compare paths, their keys joined with slashes, and shapes with the model's, as `check_params` does.
+
+        Raises:
+          ConfigError: one is missing, unexpected or another; the message names it.
+        """
+        expected = _named_shapes(self.param_shapes())
         for name in sorted(expected.keys() | given.keys()):
             if name not in given:
                 raise ConfigError(f"params lack {name} {expected[name]}")
             if name not in expected:
-                raise ConfigError(f"params have {name} {given[name]}, which this model does not know")
+                raise ConfigError(f"params have {name:.200} {given[name]}, which this model does not know")
             if tuple(given[name]) != tuple(expected[name]):
                 raise ConfigError(f"params have {name} {given[name]}; this model needs {expected[name]}")
 

@@ -33,8 +33,8 @@ def convolution(n_in: int, n_out: int, size: int, *, stride: int = 1, dtype, rng
 class BatchNorm(nnx.Module):
     """Scale and shift by running statistics, in float32."""
 
-    def __init__(self, channels: int):
-        self.scale = nnx.Param(jnp.ones(channels, jnp.float32))
+    def __init__(self, channels: int, *, scale: float = 1.0):
+        self.scale = nnx.Param(jnp.full(channels, scale, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(channels, jnp.float32))
         self.mean = nnx.Param(jnp.zeros(channels, jnp.float32))
         self.var = nnx.Param(jnp.ones(channels, jnp.float32))
@@ -55,7 +55,7 @@ class Bottleneck(nnx.Module):
         self.conv2 = convolution(planes, planes, 3, dtype=dtype, rngs=rngs)
         self.bn2 = BatchNorm(planes)
         self.conv3 = convolution(planes, n_out, 1, dtype=dtype, rngs=rngs)
-        self.bn3 = BatchNorm(n_out)
+        self.bn3 = BatchNorm(n_out, scale=0.0)  # training starts with the shortcuts alone
         self.has_downsample = stride > 1 or n_in != n_out
         if self.has_downsample:
             self.downsample_conv = convolution(n_in, n_out, 1, dtype=dtype, rngs=rngs)

@@ -68,14 +68,38 @@ def check_tensors(path: Path, model: CLIP, rows: Sequence[Row], tensors: Mapping
         _check_shapes(path, row, tensors, shapes[row.path].shape)
 
 
-def disassemble(rows: Sequence[Row], params: Params) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield a file's tensors by name, the inverse of `assemble`."""
-    leaves = flatten(params)
-    for sources in _by_name(rows):
-        arrays = [np.asarray(leaves[row.path]) for row in sources]
-        for i, name in enumerate(sources[0].names()):
-            parts = [row.layout.to_file(x if row.layers is None else x[i]) for row, x in zip(sources, arrays)]
-            yield name, np.asarray(parts[0] if len(parts) == 1 else np.concatenate(parts), order="C")
+class Disassembled(Mapping[str, np.ndarray]):
+    """A file's tensors by name, the inverse of `assemble`.
+
+    Nothing is computed before a tensor is asked for, and nothing kept: most are views of the
+    params, transposed where the file's layout says so.
+    """
+
+    def __init__(self, rows: Sequence[Row], params: Params):
+        self._leaves = flatten(params)
+        self._sources = {
+            name: (sources, layer) for sources in _by_name(rows) for layer, name in enumerate(sources[0].names())
+        }
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        sources, layer = self._sources[name]
+        arrays = [np.asarray(self._leaves[row.path]) for row in sources]
+        parts = [row.layout.to_file(x if row.layers is None else x[layer]) for row, x in zip(sources, arrays)]
+        return np.asarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Tell whether no number is NaN or infinite."""
+    # One sum is much cheaper than a test of each number, and a NaN or an infinity survives it.
+    with np.errstate(all="ignore"):
+        total = np.sum(values, dtype=np.float32)
+    return bool(np.isfinite(total)) or bool(np.all(np.isfinite(values)))
 
 
 def flatten(tree: Params) -> dict[str, jax.Array]:
@@ -147,8 +171,8 @@ def _read_group(
             target = leaf if row.layers is None else leaf[i, ...]
             part = values if row.third is None else np.split(values, 3)[row.third]
             _copy(row.layout.from_file(part), target)
-            if not _all_finite(target):
-                if _all_finite(values):
+            if not all_finite(target):
+                if all_finite(values):
                     raise CheckpointError(f"{path}: {name} holds numbers too large for {wanted}; choose a wider type")
                 raise CheckpointError(f"{path}: {name} holds NaN or infinite numbers; the weights are damaged")
     return leaves
@@ -173,10 +197,3 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
             for column in range(0, columns, _TILE_COLUMNS):
                 tile = ..., slice(row, row + _TILE_ROWS), slice(column, column + _TILE_COLUMNS)
                 target[tile] = source[tile]
-
-
-def _all_finite(values: np.ndarray) -> bool:
-    # One sum is much cheaper than a test of each number, and a NaN or an infinity survives it.
-    with np.errstate(all="ignore"):
-        total = np.sum(values, dtype=np.float32)
-    return bool(np.isfinite(total)) or bool(np.all(np.isfinite(values)))

@@ -10,9 +10,10 @@ from pathlib import Path
 from clipjax.errors import CheckpointError, ConfigError
 from clipjax.models.config import CLIPConfig, ResNetConfig
 from clipjax.weights import huggingface, openclip
+from clipjax.weights.assemble import IGNORED_NAMES
 from clipjax.weights.names import Row, openai_names
 from clipjax.weights.native import CONFIG_FILE as NATIVE_CONFIG
-from clipjax.weights.openai import infer_config, text_prefix
+from clipjax.weights.openai import infer_config, is_openclips_own, text_prefix
 from clipjax.weights.safetensors_file import read_safetensors, read_safetensors_index
 from clipjax.weights.sniff import sniff
 from clipjax.weights.stored import StoredTensor
@@ -102,15 +103,26 @@ def _is_openai_layout(tensors: Tensors) -> bool:
 
 def _open_openai_layout(file: Path, tensors: Tensors, config: CLIPConfig | None) -> Checkpoint:
     config_file = file.parent / openclip.CONFIG_FILE
-    kind = "openai"
+    kind = "openclip" if _is_openclips(file, tensors) else "openai"
     if config is None and config_file.is_file():
         config, kind = openclip.read_config(config_file), "openclip"
-    elif text_prefix(tensors) or "attn_mask" in tensors:
-        kind = "openclip"
-    config = config or infer_config(file, tensors)
+    elif config is None:
+        config = infer_config(file, tensors)
+        if kind == "openclip" and not is_openclips_own(config):
+            raise CheckpointError(
+                f"{file}: holds OpenCLIP's weights; since shapes do not tell heads and activations, put "
+                f"{openclip.CONFIG_FILE} beside it or pass config= to clipjax.load"
+            )
     if config.vision is None or config.text is None:
         raise ConfigError(f"{file}: holds both towers, the configuration given for it has one")
     return Checkpoint(file, kind, config, openai_names(config, text_prefix(tensors)), tensors)
+
+
+def _is_openclips(file: Path, tensors: Tensors) -> bool:
+    """Tell weights that are OpenCLIP's for sure; others of OpenAI's names may be anybody's."""
+    if IGNORED_NAMES & tensors.keys():  # sizes, which OpenAI's archives carry as buffers
+        return False
+    return bool(text_prefix(tensors)) or "attn_mask" in tensors or file.name.startswith("open_clip_")
 
 
 def _open_huggingface_layout(file: Path, tensors: Tensors, config: CLIPConfig | None) -> Checkpoint:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clipjax.models.clip import CLIP
+from clipjax.models.config import CLIPConfig
 from clipjax.weights.assemble import check_tensors, flatten
 from clipjax.weights.checkpoint import is_native, open_checkpoint
 from clipjax.weights.native import config_to_dict, read_native_config
@@ -43,22 +44,24 @@ class Description:
         return list(sums.values())
 
 
-def describe(path: Path) -> Description:
+def describe(path: Path, config: CLIPConfig | None = None) -> Description:
     """Recognise a checkpoint and list its parameters.
+
+    Args:
+      config: the configuration, as for `clipjax.load`.
 
     Raises:
       CheckpointError, ConfigError: it is not a CLIP, or contradicts itself.
     """
     if path.is_dir() and is_native(path):
-        config, shapes, _ = read_native_config(path)
+        config, shapes, _ = read_native_config(path, config)
         types = {name: str(shape.dtype) for name, shape in shapes.items()}
         return Description("orbax", str(path), config_to_dict(config), _parameters(CLIP(config), types))
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, config)
     model = CLIP(checkpoint.config)
     check_tensors(checkpoint.file, model, checkpoint.rows, checkpoint.tensors)
     types = {row.path: str(checkpoint.tensors[row.names()[0]].dtype) for row in checkpoint.rows}
-    config = config_to_dict(checkpoint.config)
-    return Description(checkpoint.format, str(checkpoint.file), config, _parameters(model, types))
+    return Description(checkpoint.format, str(checkpoint.file), config_to_dict(model.config), _parameters(model, types))
 
 
 def _parameters(model: CLIP, types: dict[str, str]) -> tuple[Parameter, ...]:

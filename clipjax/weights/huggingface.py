@@ -1,4 +1,4 @@
-"""transformers' config.json and preprocessor_config.json to `CLIPConfig` and back.
+"""transformers' config.json to `CLIPConfig` and back; how images are prepared is in `huggingface_pixels`.
 
 Covers CLIPModel and the text-only and vision-only classes, with and without projection.
 """
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from clipjax.errors import CheckpointError, ConfigError
-from clipjax.models.config import OPENAI_MEAN, OPENAI_STD, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from clipjax.weights.fields import Fields, read_json
+from clipjax.weights.huggingface_pixels import pixels_document, read_pixels
 from clipjax.weights.names import Row, huggingface_names
 
 _ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu"}
@@ -22,14 +23,13 @@ def read_config(folder: Path, names: Collection[str]) -> tuple[CLIPConfig, tuple
     """Read the configuration of a directory whose weights have these tensor names, and its name table.
 
     Raises:
-      ConfigError: config.json or preprocessor_config.json contradicts itself, the weights, or is not CLIP's.
+      ConfigError: config.json or the image processor's file contradicts itself, the weights, or is not CLIP's.
     """
     config_file = folder / "config.json"
     fields = Fields(config_file, read_json(config_file))
     model_type = fields.values.get("model_type")
     if model_type not in _MODEL_TYPES:
         raise ConfigError(f"{config_file}: model_type is {model_type!r}; clipjax reads {', '.join(_MODEL_TYPES)}")
-    pixels = _pixels(folder)
     vision = text = None
     vision_prefix, text_prefix = _prefixes(model_type == "clip", names)
     if model_type != "clip_text_model":
@@ -38,6 +38,7 @@ def read_config(folder: Path, names: Collection[str]) -> tuple[CLIPConfig, tuple
     if model_type != "clip_vision_model":
         section = fields.section("text_config") if model_type == "clip" else fields
         text = _text(section, _depth(names, text_prefix))
+    pixels = {} if vision is None else read_pixels(folder, vision.image_size)
     embed_dim = None
     if model_type == "clip" or {"visual_projection.weight", "text_projection.weight"} & set(names):
         embed_dim = fields.integer("projection_dim", 512, high=65_536)
@@ -58,10 +59,16 @@ def write_config(folder: Path, config: CLIPConfig, dtype: str) -> tuple[Row, ...
     """Write config.json and, with an image tower, preprocessor_config.json; return the name table to write by.
 
     Raises:
-      CheckpointError: the model has a ResNet, which transformers' CLIP does not know.
+      CheckpointError: transformers' CLIP lacks something this model needs: a ResNet, or a rule for its end of text.
     """
     if isinstance(config.vision, ResNetConfig):
         raise CheckpointError("transformers has no CLIP with a ResNet; save it as openclip or openai-state-dict")
+    text = config.text
+    if text is not None and (text.end_of_text, text.eos_token_id) == ("first", _LEGACY_EOS):
+        raise CheckpointError(
+            f"this model pools at the first end token, {_LEGACY_EOS}; for that id transformers pools at the largest id "
+            f"instead: save it as {'openclip or orbax' if config.vision else 'orbax'}"
+        )
     text_only, vision_only = config.vision is None, config.text is None
     sections: dict[str, Any] = {}
     if config.vision:
@@ -85,7 +92,7 @@ def write_config(folder: Path, config: CLIPConfig, dtype: str) -> tuple[Row, ...
         }
     _write_json(folder / "config.json", document)
     if config.vision:
-        _write_json(folder / "preprocessor_config.json", _preprocessor(config))
+        _write_json(folder / "preprocessor_config.json", pixels_document(config))
     # transformers 5 names the towers of the classes without a projection without a prefix
     bare = config.embed_dim is None
     return huggingface_names(config, "" if bare else "vision_model.", "" if bare else "text_model.")
@@ -156,21 +163,6 @@ def _text(fields: Fields, depth: int) -> TextConfig:
     )
 
 
-def _pixels(folder: Path) -> dict[str, Any]:
-    """Read how images are prepared; without the file, OpenAI's way is taken."""
-    file = folder / "preprocessor_config.json"
-    if not file.is_file():
-        return {}
-    fields = Fields(file, read_json(file))
-    steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
-    fields.refuse_unless(**dict.fromkeys(steps, True), resample=3)
-    return {
-        "mean": fields.numbers("image_mean", OPENAI_MEAN),
-        "std": fields.numbers("image_std", OPENAI_STD),
-        "preprocessing": "transformers",
-    }
-
-
 def _section(model_type: str, tower: ViTConfig | TextConfig, config: CLIPConfig) -> dict[str, Any]:
     return {
         "model_type": model_type,
@@ -201,24 +193,6 @@ def _text_section(config: CLIPConfig) -> dict[str, Any]:
         "bos_token_id": text.bos_token_id,
         "eos_token_id": _LEGACY_EOS if text.end_of_text == "largest" else text.eos_token_id,
         "pad_token_id": text.pad_token_id,
-    }
-
-
-def _preprocessor(config: CLIPConfig) -> dict[str, Any]:
-    side = config.image_size
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"shortest_edge": side},
-        "resample": 3,
-        "do_center_crop": True,
-        "crop_size": {"height": side, "width": side},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(config.mean),
-        "image_std": list(config.std),
     }
 
 

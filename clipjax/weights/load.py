@@ -1,14 +1,15 @@
 """`clipjax.load`: any checkpoint, told by its content, to a model and its params."""
 
 import os
-from pathlib import Path
 
-from clipjax.errors import CheckpointError
+import jax.numpy as jnp
+
+from clipjax.errors import CheckpointError, ConfigError
 from clipjax.models.clip import CLIP, Params
 from clipjax.models.config import CLIPConfig
 from clipjax.weights.assemble import assemble
 from clipjax.weights.checkpoint import is_native, open_checkpoint
-from clipjax.weights.hub import fetch, is_hub_name
+from clipjax.weights.hub import resolve
 from clipjax.weights.native import read_native
 
 
@@ -30,15 +31,12 @@ def load(
 
     Raises:
       CheckpointError: the file is missing, damaged, hostile or not a CLIP; the message names it.
-      ConfigError: the configuration contradicts itself or the weights.
+      ConfigError: the configuration contradicts itself or the weights, or `dtype` is no floating point type.
     """
+    _check_dtype(dtype)
     path = resolve(path)
     if path.is_dir() and is_native(path):
-        model, params = read_native(path, dtype)
-        if config is not None:
-            model = CLIP(config)
-            model.check_params(params)
-        return model, params
+        return read_native(path, dtype, config)
     checkpoint = open_checkpoint(path, config)
     model = CLIP(checkpoint.config)
     try:
@@ -48,9 +46,10 @@ def load(
     return model, params
 
 
-def resolve(path: str | os.PathLike) -> Path:
-    """Return the local path of a checkpoint, fetching hub names."""
-    local = Path(path).expanduser()
-    if not local.exists() and is_hub_name(os.fspath(path)):
-        return fetch(os.fspath(path))
-    return local
+def _check_dtype(dtype: str | None) -> None:
+    try:
+        known = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        known = False
+    if not known:
+        raise ConfigError(f"params cannot have the type {dtype!r}; choose float32, float16 or bfloat16")

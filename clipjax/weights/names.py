@@ -166,7 +166,7 @@ def openai_names(config: CLIPConfig, text: str = "") -> tuple[Row, ...]:
     if config.vision is None or config.text is None:
         raise ValueError("OpenAI's layout holds both towers")
     if isinstance(config.vision, ResNetConfig):
-        rows = list(_resnet_rows(config.vision))
+        rows = list(resnet_names(config.vision))
     else:
         rows = [*_rows("vision/", "visual.", _OPENAI_VISION)]
         rows += _rows("vision/blocks/", "visual.transformer.resblocks.{}.", _OPENAI_BLOCK, config.vision.layers)
@@ -183,7 +183,8 @@ def _rows(path: str, name: str, table: dict, layers: int | None = None) -> Itera
         yield Row(path + leaf, name + tensor, layout, layers, *third)
 
 
-def _resnet_rows(config: ResNetConfig) -> Iterator[Row]:
+def resnet_names(config: ResNetConfig) -> Iterator[Row]:
+    """Yield the part of OpenAI's table that a ResNet and its projection have."""
     for i in (1, 2, 3):
         yield Row(f"vision/conv{i}/kernel", f"visual.conv{i}.weight", _CONV)
         yield from _batch_norm(f"vision/bn{i}", f"visual.bn{i}")

@@ -17,8 +17,9 @@ from clipjax.errors import CheckpointError, ConfigError, OutputError
 from clipjax.models.clip import CLIP, Params
 from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from clipjax.outputs import check_room, uninterrupted
-from clipjax.weights.assemble import flatten, unflatten
+from clipjax.weights.assemble import all_finite, flatten, unflatten
 from clipjax.weights.fields import Fields, read_json
+from clipjax.weights.names import resnet_names
 
 CONFIG_FILE = "clipjax.json"
 _FORMAT_VERSION = 1
@@ -53,11 +54,13 @@ def write_native(folder: Path, config: CLIPConfig, params: Params) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def read_native_config(folder: Path) -> tuple[CLIPConfig, dict[str, jax.ShapeDtypeStruct], dict[str, int]]:
-    """Read the configuration, and each leaf's shape and checksum.
+def read_native_config(
+    folder: Path, config: CLIPConfig | None = None
+) -> tuple[CLIPConfig, dict[str, jax.ShapeDtypeStruct], dict[str, int]]:
+    """Read the configuration, unless one is given to overrule it, and each leaf's shape and checksum.
 
     Raises:
-      ConfigError: clipjax.json is malformed or of a newer version.
+      ConfigError: clipjax.json is malformed, of a newer version, or lists other leaves than the configuration's.
     """
     file = folder / CONFIG_FILE
     fields = Fields(file, read_json(file))
@@ -74,23 +77,24 @@ def read_native_config(folder: Path) -> tuple[CLIPConfig, dict[str, jax.ShapeDty
         dtype = leaf.choice("dtype", "", {t: t for t in ("float32", "float16", "bfloat16", "float64")})
         shapes[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
         checksums[name] = leaf.integer("crc32", low=0, high=2**32 - 1)
-    config = config_from_dict(file, fields.section("config").values)
+    config = config or config_from_dict(file, fields.section("config").values)
     try:
-        CLIP(config).check_params(unflatten(shapes))  # pyright: ignore[reportArgumentType]
+        _check_leaves(config, shapes)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
     return config, shapes, checksums
 
 
-def read_native(folder: Path, dtype: str | None) -> tuple[CLIP, Params]:
-    """Restore what `write_native` wrote.
+def read_native(folder: Path, dtype: str | None, config: CLIPConfig | None = None) -> tuple[CLIP, Params]:
+    """Restore what `write_native` wrote; a given configuration overrules the one that is there.
 
     Raises:
-      CheckpointError: the params are incomplete or damaged.
+      CheckpointError: the params are incomplete or damaged, or hold NaN or infinity.
+      ConfigError: as for `read_native_config`.
     """
     import orbax.checkpoint as ocp
 
-    config, shapes, checksums = read_native_config(folder)
+    config, shapes, checksums = read_native_config(folder, config)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = unflatten({n: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device) for n, s in shapes.items()})  # pyright: ignore[reportArgumentType]
     try:
@@ -99,12 +103,18 @@ def read_native(folder: Path, dtype: str | None) -> tuple[CLIP, Params]:
     except Exception as error:  # Orbax and TensorStore raise many kinds, none of them documented
         reason = _lines(error)[0]
         raise CheckpointError(f"{folder / _PARAMS_FOLDER}: cannot be restored ({reason}); copy it again") from error
-    for name, leaf in flatten(params).items():
+    leaves = flatten(params)
+    for name, leaf in leaves.items():
         if _checksum(leaf) != checksums[name]:
             raise CheckpointError(f"{folder / _PARAMS_FOLDER}: {name} is damaged (checksum differs); copy it again")
-    if dtype is not None:
-        params = jax.tree.map(lambda x: x.astype(dtype), params)
-    return CLIP(config), params
+        if not all_finite(np.asarray(leaf)):
+            raise CheckpointError(f"{folder / _PARAMS_FOLDER}: {name} holds NaN or infinite numbers; save sound ones")
+        leaves[name] = leaf if dtype is None else leaf.astype(dtype)
+        if not all_finite(np.asarray(leaves[name])):
+            raise CheckpointError(
+                f"{folder / _PARAMS_FOLDER}: {name} holds numbers too large for {dtype}; choose a wider type"
+            )
+    return CLIP(config), unflatten(leaves)
 
 
 def config_to_dict(config: CLIPConfig) -> dict[str, Any]:
@@ -132,6 +142,15 @@ def config_from_dict(file: Path, document: dict[str, Any]) -> CLIPConfig:
         raise ConfigError(f"{file}: config is malformed ({error}); copy the directory again") from None
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
+
+
+def _check_leaves(config: CLIPConfig, shapes: dict[str, jax.ShapeDtypeStruct]) -> None:
+    if isinstance(config.vision, ResNetConfig):
+        # by names alone, before the tower is built: hundreds of blocks that nobody saved would take a minute
+        missing = next((row.path for row in resnet_names(config.vision) if row.path not in shapes), None)
+        if missing is not None:
+            raise ConfigError(f"params lack {missing}")
+    CLIP(config).check_shapes({name: leaf.shape for name, leaf in shapes.items()})
 
 
 def _frozen(values: dict[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from clipjax.errors import CheckpointError, ConfigError
 from clipjax.models.config import OPENAI_MEAN, OPENAI_STD, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from clipjax.models.presets import PRESETS
 from clipjax.weights.stored import StoredTensor
 
 _HEAD_WIDTH = 64
+_OPENCLIPS_OWN = ("laion/ViT-H-14", "laion/ViT-g-14", "laion/ViT-bigG-14")
 
 
 def text_prefix(tensors: Mapping[str, StoredTensor]) -> str:
@@ -73,6 +76,11 @@ def infer_config(path: Path, tensors: Mapping[str, StoredTensor]) -> CLIPConfig:
         raise CheckpointError(f"{path}: {error}; pass the configuration, or a directory that holds it") from None
 
 
+def is_openclips_own(config: CLIPConfig) -> bool:
+    """Tell whether a configuration is of a size that OpenAI never published and OpenCLIP did."""
+    return any(config == replace(PRESETS[name], embed_dim=config.embed_dim) for name in _OPENCLIPS_OWN)
+
+
 def check_expressible(config: CLIPConfig) -> None:
     """Refuse what a bare state dict cannot say and `infer_config` would therefore get wrong.
 
@@ -118,7 +126,7 @@ def _side(path: Path, name: str, positions: int) -> int:
 def _image_size(tensors: Mapping[str, StoredTensor], grid: int, patch: int) -> int:
     """Trust the buffer that OpenAI's archives carry only where it agrees with the positions."""
     stored = tensors.get("input_resolution")
-    if stored is not None and stored.shape == ():
+    if stored is not None and stored.shape == () and np.issubdtype(stored.dtype, np.integer):
         side = int(stored.read())
         if side // patch == grid:
             return side
@@ -127,7 +135,7 @@ def _image_size(tensors: Mapping[str, StoredTensor], grid: int, patch: int) -> i
 
 def _published(config: CLIPConfig) -> CLIPConfig:
     """Exchange inferred head counts and activations for those of the OpenCLIP model with these shapes."""
-    for name in ("laion/ViT-H-14", "laion/ViT-g-14", "laion/ViT-bigG-14"):
+    for name in _OPENCLIPS_OWN:
         known = PRESETS[name]
         assert known.text is not None and config.text is not None
         inferred = [

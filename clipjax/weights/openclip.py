@@ -27,6 +27,8 @@ _VISION_OPTIONS = {
     **_BLOCK_OPTIONS,
     "timm_model_name": None,
     "attentional_pool": False,
+    "global_average_pool": False,  # the name of `pool_type` in older files
+    "input_patchnorm": False,
     "no_ln_pre": False,
     "pos_embed_type": "learnable",
     "pool_type": "tok",
@@ -54,6 +56,9 @@ def read_config(path: Path) -> CLIPConfig:
     mean, std = OPENAI_MEAN, OPENAI_STD
     if "preprocess_cfg" in document.values:
         pixels = document.section("preprocess_cfg")
+        pixels.refuse_unless(mode="RGB", resize_mode="shortest")
+        if pixels.values.get("interpolation") != "random":  # for training; OpenCLIP measures with bicubic then
+            pixels.refuse_unless(interpolation="bicubic")
         mean, std = pixels.numbers("mean", mean), pixels.numbers("std", std)
     try:
         return CLIPConfig(

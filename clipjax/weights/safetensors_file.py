@@ -7,6 +7,7 @@ accepts a name listed twice, and copies every tensor (600 MB held as 600 MB and 
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -81,7 +82,9 @@ def read_safetensors_index(path: str | os.PathLike) -> dict[str, StoredTensor]:
 def write_safetensors(
     path: str | os.PathLike, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Save named arrays as one safetensors file, written one array at a time.
+    """Save named arrays as one safetensors file, holding one array at a time.
+
+    Each is taken from the mapping twice, first for the header and then for its numbers.
 
     The metadata says `format: pt` as well, without which `transformers` refuses the file.
     Writes to `path` directly, over what is there.
@@ -89,17 +92,18 @@ def write_safetensors(
     Raises:
       CheckpointError: safetensors has no such number type, or a name is not usable.
     """
+    outlines = {name: (array.dtype, array.shape, array.nbytes) for name, array in tensors.items()}
     # wide types first, so that every tensor is aligned
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    order = sorted(outlines, key=lambda name: (-outlines[name][0].itemsize, name))
     header: dict[str, dict] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     end = 0
     for name in order:
-        array = tensors[name]
-        dtype = name_of(array.dtype, SAFETENSORS)
-        if dtype is None or name == "__metadata__":
-            raise CheckpointError(f"{path}: tensor {name} of type {array.dtype} cannot be held by safetensors")
-        begin, end = end, end + array.nbytes
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [begin, end]}
+        dtype, shape, size = outlines[name]
+        stored = name_of(dtype, SAFETENSORS)
+        if stored is None or name == "__metadata__":
+            raise CheckpointError(f"{path}: tensor {name} of type {dtype} cannot be held by safetensors")
+        begin, end = end, end + size
+        header[name] = {"dtype": stored, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with Path(path).open("wb") as file:
@@ -112,8 +116,7 @@ def _json_object(text: bytes, path: str | os.PathLike, what: str) -> dict:
     def without_repeats(pairs: list[tuple[str, object]]) -> dict:
         entries = dict(pairs)
         if len(entries) != len(pairs):
-            names = [name for name, _ in pairs]
-            repeated = next(name for name in names if names.count(name) > 1)
+            repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
             raise CheckpointError(f"{path}: {what} lists {repeated[:200]!a} twice; the file is damaged or forged")
         return entries
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import jax
+import numpy as np
 
 from clipjax.errors import CheckpointError
 from clipjax.models.clip import CLIP, Params
 from clipjax.outputs import new_directory, new_file
 from clipjax.weights import huggingface, openclip
-from clipjax.weights.assemble import disassemble
+from clipjax.weights.assemble import Disassembled, all_finite, flatten
 from clipjax.weights.names import openai_names
 from clipjax.weights.native import write_native
 from clipjax.weights.openai import check_expressible
@@ -41,18 +42,22 @@ def save(
       extra: called with the directory before it gets its final name, to add files to it.
 
     Raises:
-      CheckpointError: the format cannot hold this model; the message says which one can.
+      CheckpointError: the format cannot hold this model, the message says which one can; or the
+        params hold NaN or infinity, with which no checkpoint would load again.
       ConfigError: the params are not this model's.
       OutputError: `path` exists and `overwrite` is false, or cannot be written.
     """
     if format not in FORMATS:
         raise CheckpointError(f"no format {format!r}; known are {', '.join(FORMATS)}")
     model.check_params(params)
+    for name, leaf in flatten(params).items():
+        if not all_finite(np.asarray(leaf)):
+            raise CheckpointError(f"{path}: not written, since {name} holds NaN or infinite numbers; save sound params")
     path = Path(path)
     if format == "openai-state-dict":
         check_expressible(model.config)
         with new_file(path, overwrite=overwrite) as file:
-            write_torch_archive(file, dict(disassemble(openai_names(model.config), params)))
+            write_torch_archive(file, Disassembled(openai_names(model.config), params))
         return
     with new_directory(path, overwrite=overwrite) as folder:
         _write_directory(folder, model, params, format)
@@ -63,10 +68,10 @@ def save(
 def _write_directory(folder: Path, model: CLIP, params: Params, format: Format) -> None:
     if format == "huggingface":
         rows = huggingface.write_config(folder, model.config, _dtype(params))
-        write_safetensors(folder / "model.safetensors", dict(disassemble(rows, params)), {"format": "pt"})
+        write_safetensors(folder / "model.safetensors", Disassembled(rows, params), {"format": "pt"})
     elif format == "openclip":
         openclip.write_config(folder, model.config)
-        tensors = dict(disassemble(openai_names(model.config), params))
+        tensors = Disassembled(openai_names(model.config), params)
         write_safetensors(folder / "open_clip_model.safetensors", tensors, {"format": "pt"})
     else:
         write_native(folder, model.config, params)

@@ -24,7 +24,7 @@ _PADDING_FIELD = struct.Struct("<2sH")
 
 
 def write_torch_archive(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
-    """Save named arrays as a PyTorch state dict, taking them from the mapping once and one at a time.
+    """Save named arrays as a PyTorch state dict, taking them from the mapping once and holding one at a time.
 
     Writes to `path` directly, over what is there.
 

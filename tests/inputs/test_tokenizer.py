@@ -202,3 +202,8 @@ def write_word_level(folder, vocabulary):
     library = LibraryTokenizer(WordLevel(vocabulary, unk_token="red"))
     library.pre_tokenizer = WhitespaceSplit()
     library.save(str(folder / "tokenizer.json"))
+
+
+def test_a_home_directory_that_does_not_exist_is_refused():
+    with pytest.raises(CheckpointError, match=r"~nobody-of-this-name/ViT\.pt: there is no such home directory"):
+        load_tokenizer("~nobody-of-this-name/ViT.pt")

@@ -103,3 +103,9 @@ def test_visual_prompts_are_refused(resnet):
     model, params = resnet
     with pytest.raises(ConfigError, match="visual prompts need a vision transformer"):
         model.encode_image(params, random_images(model), visual_prompts=jnp.zeros((3, 1, VIT.width)))
+
+
+def test_training_starts_with_the_shortcuts_alone(getkey):
+    block = Bottleneck(8, 2, 1, dtype=jnp.float32, rngs=nnx.Rngs(getkey()))
+    x = draw(2, 4, 4, 8)
+    assert np.array_equal(run(block, x), np.maximum(x, 0))

@@ -3,15 +3,15 @@
 import copy
 import json
 
-import jax
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_models import random_params
 
 from clipjax.errors import ClipjaxError
 from clipjax.models.clip import CLIP
 from clipjax.models.config import CLIPConfig, TextConfig, ViTConfig
-from clipjax.weights.describe import describe
+from clipjax.weights.load import load
 from clipjax.weights.save import save
 
 MODEL = CLIP(
@@ -26,22 +26,34 @@ FILES = {
     "openclip": ("open_clip_config.json",),
     "orbax": ("clipjax.json",),
 }
+
+
+def nested(levels):
+    value = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats()
     | st.text(max_size=6)
-    | st.sampled_from([0, -1, 2**62, 1e308]),
+    | st.sampled_from([0, -1, 2**62, 10**400, -(10**400), 1e308, [64] * 4, nested(200)]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=4,
 )
 
 
+NAMES = st.text(max_size=4) | st.sampled_from(["vision", "vision/x", "a" + "/a" * 2000, "layers", "__metadata__"])
+
+
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    params = MODEL.init(jax.random.key(0))
+    params = random_params(MODEL)
     for format in FILES:
         save(folder / format, MODEL, params, format)
     return folder
@@ -69,14 +81,16 @@ def test_only_our_errors_escape_a_damaged_configuration(checkpoints, format, dat
             node = damaged
             for key in place[:-1]:
                 node = node[key]
-            if data.draw(st.booleans()):
-                del node[place[-1]]
-            else:
+            fate = data.draw(st.sampled_from(["gone", "renamed", "changed"]))
+            value = node.pop(place[-1])
+            if fate == "renamed":
+                node[data.draw(NAMES)] = value
+            elif fate == "changed":
                 node[place[-1]] = data.draw(VALUES)
             document = damaged if damaged else document
         file.write_text(json.dumps(document))
         try:
-            describe(checkpoints / format)
+            load(checkpoints / format)
         except ClipjaxError as error:
             assert "\n" not in str(error)
     finally:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -68,3 +70,10 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path):
     save_file(load_file(file) | {"logit_scale": np.zeros(2, np.float32)}, file)
     with pytest.raises(CheckpointError, match=r"logit_scale has shape \[2\]"):
         describe(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("format", ["openclip", "orbax"])
+def test_given_configuration_overrules_the_one_that_is_there(tmp_path, format):
+    save(tmp_path / "saved", MODEL, PARAMS, format=format)
+    config = dataclasses.replace(MODEL.config, vision=dataclasses.replace(PLAIN_VIT, heads=8))
+    assert describe(tmp_path / "saved", config).config["vision"]["heads"] == 8

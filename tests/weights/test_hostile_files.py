@@ -8,10 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from small_models import random_params
 
-from clipjax.errors import CheckpointError
+from clipjax.errors import CheckpointError, ClipjaxError
+from clipjax.models.clip import CLIP
+from clipjax.models.config import CLIPConfig, TextConfig, ViTConfig
+from clipjax.weights.assemble import Disassembled
+from clipjax.weights.load import load
+from clipjax.weights.names import openai_names
 from clipjax.weights.safetensors_file import (
     INDEX_NAME,
     read_safetensors,
@@ -140,3 +147,44 @@ def test_a_damaged_pickle_behind_a_right_checksum_is_read_or_refused(valid, tmp_
         read_all(path)
     except CheckpointError as refusal:
         assert str(path) in str(refusal)
+
+
+TINY = CLIP(
+    CLIPConfig(
+        ViTConfig(image_size=4, patch_size=2, width=64, layers=1, heads=1, mlp_width=8),
+        TextConfig(9, 5, width=64, layers=1, heads=1, mlp_width=8, bos_token_id=7, eos_token_id=8),
+        embed_dim=3,
+    )
+)
+odd_tensors = hnp.arrays(
+    st.sampled_from(["f2", "f4", "f8", "i4", "i8", "u1", "?"]), hnp.array_shapes(min_dims=0, max_dims=3, max_side=4)
+)
+buffers = st.sampled_from(["input_resolution", "context_length", "attn_mask", "visual.position_ids", "x", "text.y"])
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, np.ndarray]:
+    return dict(Disassembled(openai_names(TINY.config), random_params(TINY)))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), odd=st.dictionaries(buffers, odd_tensors, max_size=2), packed=st.booleans())
+def test_a_clip_with_odd_tensors_is_loaded_or_refused(tensors, tmp_path_factory, data, odd, packed):
+    changed = dict(tensors)
+    names = st.sampled_from(sorted(tensors))
+    for _ in range(data.draw(st.integers(0, 2))):
+        name, fate = data.draw(names), data.draw(st.sampled_from(["gone", "renamed", "odd", "swapped"]))
+        tensor = changed.pop(name, np.zeros(2, np.float32))
+        if fate == "renamed":
+            changed[name.replace("visual", "text") + data.draw(st.sampled_from(["", ".0", "s"]))] = tensor
+        elif fate == "odd":
+            changed[name] = data.draw(odd_tensors)
+        elif fate == "swapped":
+            other = data.draw(names)
+            changed |= {name: changed.get(other, tensor), other: tensor}
+    path = tmp_path_factory.mktemp("odd") / "weights"
+    (write_torch_archive if packed else write_safetensors)(path, changed | odd)
+    try:
+        load(path)
+    except ClipjaxError as refusal:
+        assert str(path) in str(refusal) and "\n" not in str(refusal)

@@ -9,6 +9,7 @@ import pytest
 from small_models import PLAIN_TEXT, PLAIN_VIT, assert_same_params, random_params
 
 from clipjax.errors import CheckpointError
+from clipjax.inputs.tokenizer import load_tokenizer
 from clipjax.models.clip import CLIP
 from clipjax.models.config import CLIPConfig
 from clipjax.weights.hub import fetch, is_hub_name
@@ -68,6 +69,13 @@ def test_pickles_are_asked_for_only_where_there_are_no_safetensors(hub, tmp_path
     asked.clear()
     fetch("openai/some-clip")
     assert ["*.bin" in patterns for _, patterns in asked] == [False]
+
+
+def test_tokenizer_of_a_hub_name_is_fetched_without_the_weights(hub, tmp_path):
+    asked = hub(tmp_path)
+    (tmp_path / "config.json").write_text('{"text_config": {"max_position_embeddings": 32}}')
+    assert load_tokenizer("openai/some-clip").context_length == 32
+    assert asked == [("openai/some-clip", ("*.json", "*.txt"))]
 
 
 @pytest.mark.parametrize("error", [OSError("connection\nrefused"), RuntimeError(""), ValueError("\n ")])

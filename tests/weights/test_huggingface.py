@@ -9,6 +9,8 @@ from numpy.testing import assert_allclose
 from small_models import PLAIN_TEXT, PLAIN_VIT, RESNET, TEXT, VIT, random_images, random_params, random_texts
 
 from clipjax.errors import CheckpointError, ConfigError
+from clipjax.inputs.tokenizer import openai_tokenizer
+from clipjax.inputs.tokenizer_writer import write_tokenizer
 from clipjax.models.clip import CLIP
 from clipjax.models.config import OPENAI_MEAN, CLIPConfig, TextConfig, ViTConfig
 from clipjax.weights.huggingface import read_config, write_config
@@ -119,12 +121,83 @@ def test_field_that_makes_no_clip_is_refused_by_name(folder, change, complaint):
         ({"image_mean": [0.5]}, r"image_mean is \[0.5\]; it must hold 3 numbers"),
         ({"image_std": [1, 0, 1]}, "std is .* must be positive"),
         ({"image_std": ["a", 0, 1]}, "image_std is 'a'"),
+        ({"do_convert_rgb": False}, "do_convert_rgb is False; clipjax supports True only"),
+        ({"size": {"shortest_edge": 18}}, r"size is {'shortest_edge': 18}; clipjax prepares .* {'shortest_edge': 16}"),
+        ({"size": {"height": 16, "width": 16}}, "size is {'height': 16"),
+        ({"size": 18}, "size is 18"),
+        ({"crop_size": {"height": 12, "width": 12}}, "crop_size is {'height': 12"),
+        ({"rescale_factor": 1 / 127.5}, "rescale_factor is 0.0078.*; clipjax divides by 255"),
+        ({"image_processor_type": "SiglipImageProcessor"}, "image_processor_type is 'SiglipImageProcessor'"),
     ],
 )
 def test_preparation_of_images_that_clipjax_lacks_is_refused(folder, change, complaint):
     edit(folder / "preprocessor_config.json", lambda d: d.update(change))
     with pytest.raises(ConfigError, match=complaint):
         read_config(folder, names_of(BOTH))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 16, "crop_size": 16},
+        {"size": {"shortest_edge": 16, "longest_edge": None, "height": None, "width": None}},
+        {"rescale_factor": 0.00392156862745098},
+        {"rescale_factor": None, "do_convert_rgb": None, "size": None, "crop_size": None},
+        {"image_processor_type": "CLIPImageProcessorFast"},
+        {"image_processor_type": None, "feature_extractor_type": "CLIPFeatureExtractor"},
+        {"image_processor_type": None},
+    ],
+    ids=str,
+)
+def test_other_spellings_of_the_same_preparation_are_accepted(folder, change):
+    def edited(document):
+        document.update(change)
+        for key in [key for key, value in document.items() if value is None]:
+            del document[key]
+
+    wanted = read_config(folder, names_of(BOTH))[0]
+    edit(folder / "preprocessor_config.json", edited)
+    assert read_config(folder, names_of(BOTH))[0] == wanted
+
+
+def nested(folder, **changes):
+    """Move the preprocessor's fields to where CLIPProcessor of transformers 5 saves them."""
+    fields = json.loads((folder / "preprocessor_config.json").read_text())
+    document = {"image_processor": fields | changes, "processor_class": "CLIPProcessor"}
+    (folder / "processor_config.json").write_text(json.dumps(document))
+
+
+def test_pixels_are_those_of_the_processor_of_transformers_5(folder):
+    nested(folder, image_mean=[0.1, 0.2, 0.3])
+    (folder / "preprocessor_config.json").unlink()
+    config = read_config(folder, names_of(BOTH))[0]
+    assert (config.mean, config.preprocessing) == ((0.1, 0.2, 0.3), "transformers")
+
+
+def test_processor_wins_over_a_preprocessor_beside_it_as_in_transformers(folder):
+    nested(folder, image_mean=[0.1, 0.2, 0.3])
+    assert read_config(folder, names_of(BOTH))[0].mean == (0.1, 0.2, 0.3)
+
+
+def test_processor_that_says_nothing_of_images_is_passed_over(folder):
+    edit(folder / "preprocessor_config.json", lambda d: d.update(image_mean=[0.1, 0.2, 0.3]))
+    (folder / "processor_config.json").write_text('{"processor_class": "CLIPProcessor"}')
+    assert read_config(folder, names_of(BOTH))[0].mean == (0.1, 0.2, 0.3)
+
+
+def test_preparation_of_images_does_not_matter_to_a_text_tower(folder):
+    config = CLIPConfig(None, PLAIN_TEXT, 16)
+    write_config(folder, config, "float32")
+    edit(folder / "preprocessor_config.json", lambda d: d.update(resample=2))
+    assert read_config(folder, names_of(config))[0].vision is None
+
+
+@pytest.mark.parametrize(("vision", "remedy"), [(PLAIN_VIT, "openclip or orbax"), (None, "orbax")])
+def test_first_end_token_two_is_refused_since_transformers_means_the_largest_id(tmp_path, vision, remedy):
+    text = dataclasses.replace(PLAIN_TEXT, end_of_text="first", bos_token_id=1, eos_token_id=2)
+    with pytest.raises(CheckpointError, match=rf"pools at the first end token, 2; .* save it as {remedy}$"):
+        write_config(tmp_path, CLIPConfig(vision, text, 16), "float32")
+    assert not list(tmp_path.iterdir())
 
 
 def test_resnet_is_refused(tmp_path):
@@ -264,3 +337,18 @@ def test_transformers_prepares_images_as_the_configuration_says(tmp_path):
     processor = CLIPImageProcessor.from_pretrained(tmp_path / "saved")
     assert (tuple(processor.image_mean), tuple(processor.image_std)) == (config.mean, config.std)
     assert (dict(processor.size), dict(processor.crop_size)) == ({"shortest_edge": 16}, {"height": 16, "width": 16})
+
+
+@pytest.mark.torch
+def test_images_are_prepared_as_the_processor_that_transformers_saved_says(tmp_path):
+    pytest.importorskip("torch")
+    from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
+
+    model = CLIP(BOTH)
+    save(tmp_path / "ours", model, random_params(model))
+    write_tokenizer(tmp_path, tmp_path / "none.pt", openai_tokenizer())
+    images = CLIPImageProcessor(image_mean=[0.5] * 3, image_std=[0.25] * 3, size={"shortest_edge": 16}, crop_size=16)
+    peer_class(BOTH)[0].from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    CLIPProcessor(images, CLIPTokenizer.from_pretrained(tmp_path)).save_pretrained(tmp_path / "theirs")
+    config = load(tmp_path / "theirs")[0].config
+    assert (config.mean, config.std, config.preprocessing) == ((0.5,) * 3, (0.25,) * 3, "transformers")

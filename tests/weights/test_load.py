@@ -176,6 +176,16 @@ def test_missing_path_is_refused(tmp_path):
     assert refusal(tmp_path / "none.pt") == f"{tmp_path}/none.pt: no such file or directory"
 
 
+def test_missing_home_directory_is_refused():
+    assert refusal("~nobody-of-this-name/ViT.pt").startswith("~nobody-of-this-name/ViT.pt: there is no such home")
+
+
+@pytest.mark.parametrize("dtype", ["banana", "int32", 3])
+@pytest.mark.parametrize("format", ["huggingface", "orbax"])
+def test_type_that_is_not_floating_point_is_refused(written, format, dtype):
+    assert "choose float32, float16 or bfloat16" in refusal(written / format, dtype=dtype)
+
+
 def test_buffers_that_hold_no_weight_are_passed_over(huggingface, written, tmp_path):
     edit_tensors(huggingface, vision_model__embeddings__position_ids=lambda _: np.arange(17)[None])
     assert_same_params(load(huggingface)[1], PARAMS)

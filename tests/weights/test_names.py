@@ -9,7 +9,7 @@ from small_models import RESNET, TEXT, VIT, assert_same_params, random_params
 from clipjax.models.clip import CLIP
 from clipjax.models.config import CLIPConfig
 from clipjax.models.presets import PRESETS
-from clipjax.weights.assemble import assemble, disassemble, flatten
+from clipjax.weights.assemble import Disassembled, assemble, flatten
 from clipjax.weights.names import Layout, huggingface_names, openai_names
 from clipjax.weights.stored import StoredTensor
 
@@ -52,7 +52,7 @@ def test_taken_apart_and_put_together_gives_the_same_params(config, rows, tmp_pa
     params = random_params(model)
     tensors = {
         name: StoredTensor(name, array.dtype, array.shape, lambda array=array: array)
-        for name, array in disassemble(rows, params)
+        for name, array in Disassembled(rows, params).items()
     }
     assert_same_params(assemble(tmp_path, model, rows, tensors, None), params)
 
@@ -75,16 +75,27 @@ def test_layout_is_undone_by_its_inverse(layout, shape):
 
 def test_linear_kernels_lie_in_files_as_pytorch_has_them():
     params = random_params(CLIP(BOTH))
-    tensors = dict(disassemble(huggingface_names(BOTH), params))
+    tensors = dict(Disassembled(huggingface_names(BOTH), params))
     kernel = params["text"]["blocks"]["mlp"]["fc1"]["kernel"][1]
     assert np.array_equal(tensors["text_model.encoder.layers.1.mlp.fc1.weight"], kernel.T)
 
 
 def test_query_key_and_value_are_the_rows_of_one_tensor():
     params = random_params(CLIP(BOTH))
-    fused = dict(disassemble(openai_names(BOTH), params))["transformer.resblocks.1.attn.in_proj_weight"]
+    fused = dict(Disassembled(openai_names(BOTH), params))["transformer.resblocks.1.attn.in_proj_weight"]
     kernels = [params["text"]["blocks"]["attention"][name]["kernel"][1].T for name in ("query", "key", "value")]
     assert np.array_equal(fused, np.concatenate(kernels))
+
+
+def test_only_what_a_file_fuses_is_copied():
+    params = random_params(CLIP(BOTH))
+    leaves = [np.asarray(leaf) for leaf in flatten(params).values()]
+    copied = {
+        name
+        for name, tensor in Disassembled(openai_names(BOTH), params).items()
+        if not any(np.shares_memory(tensor, leaf) for leaf in leaves)
+    }
+    assert copied and all("in_proj" in name for name in copied)
 
 
 def test_transformers_layout_has_no_resnet():

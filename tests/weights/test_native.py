@@ -5,6 +5,8 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from small_models import PLAIN_TEXT, PLAIN_VIT, assert_same_params, random_params
 
@@ -12,6 +14,7 @@ from clipjax.errors import CheckpointError, ClipjaxError, ConfigError
 from clipjax.models.clip import CLIP
 from clipjax.models.config import CLIPConfig
 from clipjax.weights.load import load
+from clipjax.weights.native import write_native
 from clipjax.weights.save import save
 
 MODEL = CLIP(CLIPConfig(PLAIN_VIT, PLAIN_TEXT, 16))
@@ -126,6 +129,51 @@ def test_description_that_does_not_fit_is_refused_by_field(run, change, complain
     with pytest.raises(ClipjaxError, match=rf"clipjax\.json: .*{complaint}") as caught:
         load(run)
     assert "\n" not in str(caught.value)
+
+
+def nested(levels):
+    value = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda d: d["leaves"].update(vision=d["leaves"]["logit_scale"]), "params have vision "),
+        (lambda d: d["leaves"].update({"a" + "/a" * 5000: d["leaves"]["logit_scale"]}), "params have a/a"),
+        (lambda d: d["leaves"].update({"": d["leaves"]["logit_scale"]}), "params have "),
+        (lambda d: d["config"].update(surprise=nested(400)), "nested more than 64 levels deep"),
+        (lambda d: d["config"].update(mean=[10**400, 0, 0]), "CLIPConfig.mean is"),
+    ],
+    ids=["leaf and branch", "many branches", "no name", "nested", "huge"],
+)
+def test_forged_description_is_refused(run, change, complaint):
+    edit(run, change)
+    with pytest.raises(ConfigError, match=rf"clipjax\.json: .*{complaint}"):
+        load(run)
+
+
+def test_resnet_of_blocks_that_nobody_saved_is_not_built(run, monkeypatch):
+    vision = {"kind": "resnet", "image_size": 32, "width": 2, "blocks": [64] * 4, "heads": 1}
+    edit(run, lambda d: d["config"].update(vision=vision))
+    monkeypatch.setattr("clipjax.models.clip._build", None)
+    with pytest.raises(ConfigError, match=r"clipjax\.json: params lack vision/conv1/kernel"):
+        load(run)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_damaged_numbers_behind_a_right_checksum_are_refused_by_name(tmp_path, value):
+    write_native(tmp_path, MODEL.config, {**PARAMS, "logit_scale": jnp.float32(value)})
+    with pytest.raises(CheckpointError, match="params: logit_scale holds NaN or infinite numbers"):
+        load(tmp_path)
+
+
+def test_numbers_too_large_for_the_type_are_refused_by_name(tmp_path):
+    save(tmp_path / "large", MODEL, {**PARAMS, "logit_scale": jnp.float32(1e6)}, format="orbax")
+    with pytest.raises(CheckpointError, match="params: logit_scale holds numbers too large for float16"):
+        load(tmp_path / "large", dtype="float16")
 
 
 def test_params_may_be_asked_for_in_another_type(sound):

@@ -10,10 +10,11 @@ from clipjax.errors import CheckpointError, ClipjaxError
 from clipjax.models.clip import CLIP
 from clipjax.models.config import CLIPConfig
 from clipjax.models.presets import PRESETS
-from clipjax.weights.assemble import disassemble, flatten
+from clipjax.weights import openclip
+from clipjax.weights.assemble import Disassembled, flatten
 from clipjax.weights.load import load
 from clipjax.weights.names import openai_names
-from clipjax.weights.openai import check_expressible, infer_config
+from clipjax.weights.openai import check_expressible, infer_config, is_openclips_own
 from clipjax.weights.save import save
 from clipjax.weights.stored import StoredTensor
 from clipjax.weights.torch_writer import write_torch_archive
@@ -24,7 +25,7 @@ OF_RESNET = CLIPConfig(RESNET, PLAIN_TEXT, 16)
 
 def state_dict(config: CLIPConfig, prefix: str = "") -> dict[str, np.ndarray]:
     model = CLIP(config)
-    return dict(disassemble(openai_names(config, prefix), random_params(model)))
+    return dict(Disassembled(openai_names(config, prefix), random_params(model)))
 
 
 def stored(tensors: dict[str, np.ndarray]) -> dict[str, StoredTensor]:
@@ -62,7 +63,33 @@ def test_small_model_is_inferred_from_its_shapes(tmp_path, config, prefix):
 
 def test_custom_text_prefix_is_read(tmp_path):
     write_torch_archive(tmp_path / "custom.pt", state_dict(BOTH, "text."))
-    assert_same_params(load(tmp_path / "custom.pt")[1], random_params(CLIP(BOTH)))
+    assert_same_params(load(tmp_path / "custom.pt", config=BOTH)[1], random_params(CLIP(BOTH)))
+
+
+@pytest.mark.parametrize("sign", ["text prefix", "mask", "file name"])
+def test_openclips_weights_without_a_configuration_are_refused_with_two_remedies(tmp_path, sign):
+    """OpenCLIP's own models use the exact GELU, which no shape tells."""
+    tensors = state_dict(BOTH, "text." if sign == "text prefix" else "")
+    if sign == "mask":
+        tensors["attn_mask"] = np.zeros((12, 12), np.float32)
+    file = tmp_path / ("open_clip_pytorch_model.bin" if sign == "file name" else "mine.pt")
+    write_torch_archive(file, tensors)
+    with pytest.raises(CheckpointError, match=r"put open_clip_config\.json beside it or pass config= to clipjax\.load"):
+        load(file)
+    assert load(file, config=BOTH)[0].config == BOTH
+    openclip.write_config(tmp_path, BOTH)
+    assert load(file)[0].config == BOTH
+
+
+def test_openais_archive_of_any_name_needs_no_configuration(tmp_path):
+    tensors = state_dict(BOTH) | {"attn_mask": np.zeros((12, 12), np.float32), "vocab_size": np.array(40)}
+    write_torch_archive(tmp_path / "open_clip_copy.pt", tensors)
+    assert load(tmp_path / "open_clip_copy.pt")[0].config == BOTH
+
+
+@pytest.mark.parametrize("name", ["ViT-B/32", "RN50", "laion/ViT-H-14", "laion/ViT-g-14", "laion/ViT-bigG-14"])
+def test_sizes_that_only_openclip_published_are_known(tmp_path, name):
+    assert is_openclips_own(infer_config(tmp_path, outline(PRESETS[name]))) == name.startswith("laion/")
 
 
 def test_image_size_is_the_stored_one_where_the_grid_agrees(tmp_path):
@@ -70,7 +97,7 @@ def test_image_size_is_the_stored_one_where_the_grid_agrees(tmp_path):
     assert infer_config(tmp_path, tensors).image_size == 18
 
 
-@pytest.mark.parametrize("stored_size", [224, 0, -16, 15])
+@pytest.mark.parametrize("stored_size", [224, 0, -16, 15, 18.0, np.nan, np.inf])
 def test_stored_image_size_that_contradicts_the_grid_is_not_believed(tmp_path, stored_size):
     tensors = stored(state_dict(BOTH) | {"input_resolution": np.array(stored_size)})
     assert infer_config(tmp_path, tensors).image_size == 16
@@ -154,7 +181,7 @@ def test_pytorch_reads_our_state_dict_without_running_anything(tmp_path, config,
     params = random_params(model, dtype=dtype)
     save(tmp_path / "saved.pt", model, params, format="openai-state-dict")
     found = torch.load(tmp_path / "saved.pt", weights_only=True)
-    wanted = dict(disassemble(openai_names(config), params))
+    wanted = dict(Disassembled(openai_names(config), params))
     assert found.keys() == wanted.keys()
     for name, tensor in found.items():
         assert tensor.dtype == getattr(torch, dtype)

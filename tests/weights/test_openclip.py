@@ -23,6 +23,7 @@ def read(tmp_path):
         write_config(tmp_path, config)
         document = json.loads((tmp_path / CONFIG_FILE).read_text())
         change(document["model_cfg"])
+        document["preprocess_cfg"] |= document["model_cfg"].pop("preprocess_cfg", {})
         (tmp_path / CONFIG_FILE).write_text(json.dumps(document))
         return read_config(tmp_path / CONFIG_FILE)
 
@@ -87,8 +88,29 @@ def test_sizes_may_be_pairs_of_equal_numbers(read):
 
 
 @pytest.mark.parametrize(
+    "preparation",
+    [
+        {"interpolation": "random"},
+        {"interpolation": None, "resize_mode": None, "mode": None},
+        {"fill_color": 0, "size": 16},
+    ],
+    ids=str,
+)
+def test_preparation_that_comes_to_the_same_is_accepted(read, preparation):
+    assert read(lambda m: m.update(preprocess_cfg=preparation)) == BOTH
+
+
+@pytest.mark.parametrize(
     ("change", "complaint"),
     [
+        (lambda m: m.update(preprocess_cfg={"resize_mode": "squash"}), "resize_mode is 'squash'; clipjax supports"),
+        (lambda m: m.update(preprocess_cfg={"resize_mode": "longest"}), "resize_mode is 'longest'"),
+        (lambda m: m.update(preprocess_cfg={"interpolation": "bilinear"}), "interpolation is 'bilinear'"),
+        (lambda m: m.update(preprocess_cfg={"mode": "L"}), "preprocess_cfg.mode is 'L'"),
+        (lambda m: m["vision_cfg"].update(global_average_pool=True), "global_average_pool is True"),
+        (lambda m: m["vision_cfg"].update(mlp_ratio=10**400), "vision_cfg.mlp_ratio is 1000.*; it must be a number of"),
+        (lambda m: m["text_cfg"].update(mlp_ratio=1e308), r"text_cfg.mlp_ratio is 1e\+308"),
+        (lambda m: m["text_cfg"].update(mlp_ratio=1e29), "TextConfig.mlp_width is"),
         (lambda m: m.pop("vision_cfg"), "model_cfg.vision_cfg is missing"),
         (lambda m: m.pop("embed_dim"), "model_cfg.embed_dim is missing"),
         (lambda m: m.update(multimodal_cfg={}), "model_cfg.multimodal_cfg is {}; clipjax supports None only"),

@@ -4,6 +4,8 @@ import json
 import mmap
 import os
 import re
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
 
 import ml_dtypes
@@ -258,3 +260,35 @@ def test_an_index_of_megabytes_is_refused(tmp_path):
     (tmp_path / INDEX_NAME).write_bytes(b"{" + b" " * (9 << 20) + b"}")
     with pytest.raises(CheckpointError, match="too large"):
         read_safetensors_index(tmp_path)
+
+
+def test_name_repeated_at_the_end_of_a_long_header_is_found(path):
+    """A search that compares all pairs of names would take minutes."""
+    entries = ",".join(f'"{number}":0' for number in [*range(200_000), 199_999])
+    with pytest.raises(CheckpointError, match="'199999' twice"):
+        read_safetensors(file_of(path, f"{{{entries}}}".encode()))
+
+
+def test_two_arrays_are_never_held_at_once(path):
+    class Fleeting(Mapping):
+        """Makes an array anew for each question, and counts those that somebody still has."""
+
+        def __init__(self):
+            self.made = []
+
+        def __getitem__(self, name: str) -> np.ndarray:
+            array = np.full(1000, int(name), np.float32)
+            self.made.append(weakref.ref(array))
+            held.append(sum(made() is not None for made in self.made))
+            return array
+
+        def __iter__(self):
+            return iter("123")
+
+        def __len__(self):
+            return 3
+
+    held = []
+    write_safetensors(path, Fleeting())
+    assert max(held) <= 2  # the one before is let go when the next has come
+    assert [stored.read()[0] for stored in read_safetensors(path).values()] == [1, 2, 3]

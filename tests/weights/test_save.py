@@ -88,6 +88,14 @@ def test_params_of_another_model_are_refused_before_anything_is_written(tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@every_format
+@pytest.mark.parametrize("value", [jnp.nan, -jnp.inf])
+def test_params_that_would_not_load_again_are_refused_by_name(tmp_path, format, value):
+    with pytest.raises(CheckpointError, match="saved: not written, since logit_scale holds NaN or infinite numbers"):
+        save(tmp_path / "saved", MODEL, {**PARAMS, "logit_scale": jnp.float32(value)}, format=format)
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_format_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(CheckpointError, match="no format 'onnx'; known are huggingface, openclip, openai-state-dict"):
         save(tmp_path / "saved", MODEL, PARAMS, format="onnx")
