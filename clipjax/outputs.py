@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -42,16 +42,24 @@ def new_directory(path: str | os.PathLike, *, overwrite: bool = False) -> Iterat
 
 
 def check_free(
-    path: str | os.PathLike, kind: Literal["file", "directory"] | None = None, *, overwrite: bool = False
+    path: str | os.PathLike,
+    kind: Literal["file", "directory"] | None = None,
+    *,
+    overwrite: bool = False,
+    made_from: Iterable[str | os.PathLike] = (),
 ) -> None:
     """Refuse early, before hours of work, what `new_file` or `new_directory` would refuse at the end.
 
-    `overwrite` lets a file replace a file and a directory a directory, and never the working directory.
+    `overwrite` lets a file replace a file and a directory a directory, and never the working directory,
+    nor anything that is or holds what the result is `made_from`.
 
     Raises:
       OutputError: `path` exists and may not be replaced, or lies where nothing can be written.
     """
     path = Path(path)
+    for origin in made_from:
+        if Path(origin).resolve().is_relative_to(path.resolve()):
+            raise OutputError(f"{path}: is or holds {origin}, which is read here; write the result elsewhere")
     if path.exists() or path.is_symlink():
         _check_replaceable(path, kind, overwrite)
     for parent in path.absolute().parents:

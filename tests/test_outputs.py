@@ -51,6 +51,20 @@ def test_dangling_link_counts_as_existing(tmp_path):
         check_free(tmp_path / "result")
 
 
+@pytest.mark.parametrize("origin", ["result", "result/part", "link/part"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_the_result_is_made_from_is_never_replaced(overwrite, origin, tmp_path):
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / "part").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "result")
+    with pytest.raises(OutputError, match="which is read here"):
+        check_free(tmp_path / "result", overwrite=overwrite, made_from=[tmp_path / "other", tmp_path / origin])
+
+
+def test_result_may_lie_in_what_it_is_made_from(tmp_path):
+    check_free(tmp_path / "result", made_from=[tmp_path])
+
+
 def test_overwrite_replaces_a_file(tmp_path):
     (tmp_path / "result").write_text("old")
     with new_file(tmp_path / "result", overwrite=True) as staged:

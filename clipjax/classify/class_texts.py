@@ -1,8 +1,9 @@
 """Which classes there are when nobody says, and which texts stand for a class: templates, descriptions, or both."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from clipjax.data.classes import ClassList
+from clipjax.data.classes import ClassList, distinct_names
 from clipjax.data.source import ImageSource
 from clipjax.errors import DataError
 
@@ -11,30 +12,36 @@ def class_list_of(source: ImageSource) -> ClassList:
     """Take the classes from the images: their class folders, or the names in their manifest.
 
     Underscores become spaces, as a text would have them. Classes of which a selection has no
-    image are in the list all the same.
+    image are in the list all the same, and two labels of one name are two classes.
 
     Raises:
       DataError: fewer than two classes are named, or two names differ by underscores alone.
     """
-    folders = {name: " ".join(name.replace("_", " ").split()) for _, name in sorted(source.label_names.items())}
-    if len(folders) < 2:
+    given = [name for _, name in sorted(source.label_names.items())]
+    if len(given) < 2:
         raise DataError(
-            f"{source.name}: names {len(folders)} classes, too few to tell apart; pass the class names with --classes"
+            f"{source.name}: names {len(given)} classes, too few to tell apart; pass the class names with --classes"
         )
-    if len(set(folders.values())) < len(folders):
+    spoken = [" ".join(name.replace("_", " ").split()) for name in given]
+    if len(set(spoken)) < len(set(given)):
         raise DataError(f"{source.name}: two class names differ by underscores alone; pass names with --classes")
-    return ClassList(tuple(folders.values()), folders=folders)
+    names = distinct_names(spoken)
+    times = Counter(given)
+    folders = {folder: name for folder, name in zip(given, names) if times[folder] == 1}
+    return ClassList(names, folders=folders, spoken=tuple((name,) for name in spoken))
 
 
 def class_texts(
-    names: Sequence[str],
+    names: Sequence[str | Sequence[str]],
     templates: Sequence[str] = (),
     descriptions: Mapping[str, Sequence[str]] | None = None,
 ) -> list[list[str]]:
     """List the texts of each class, templates first.
 
-    Descriptions that are sentences (the CuPL format) are used as they are. Those that are
-    phrases such as "long, slender legs" (the DCLIP format) are joined to the name.
+    `names` says what texts call each class, by one name or by synonyms, each of which fills the
+    templates. Descriptions, which belong to the first of them, are used as they are when they are
+    sentences (the CuPL format); phrases such as "long, slender legs" (the DCLIP format) are joined
+    to the name.
 
     Raises:
       DataError: neither templates nor descriptions, or a class that is left without a text.
@@ -42,10 +49,11 @@ def class_texts(
     if not templates and not descriptions:
         raise DataError("no text for the classes; give a template such as 'a photo of a {}.' or descriptions")
     described = descriptions or {}
-    phrases = are_phrases([text for name in names for text in described.get(name, ())])
+    called = [(name,) if isinstance(name, str) else tuple(name) for name in names]
+    phrases = are_phrases([text for name, *_ in called for text in described.get(name, ())])
     texts = []
-    for name in names:
-        own = [template.replace("{}", name) for template in templates]
+    for name, *others in called:
+        own = [template.replace("{}", synonym) for synonym in (name, *others) for template in templates]
         own += [join_phrase(name, text) if phrases else text for text in described.get(name, ())]
         if not own:
             raise DataError(f"no text for the class {name!r}; describe it, or give a template")
@@ -60,10 +68,12 @@ def are_phrases(descriptions: Sequence[str]) -> bool:
 
 
 def join_phrase(name: str, phrase: str) -> str:
-    """Make a text of a class name and a descriptor as DCLIP does (arXiv 2210.07183, `modify_descriptor`)."""
-    first = phrase.split(" ", 1)[0].lower()
-    if first in ("a", "an", "used"):
+    """Make a text of a class name and a descriptor as DCLIP does (arXiv 2210.07183, `modify_descriptor`).
+
+    Its beginnings are letters, not words: "alternating bands" becomes "which is alternating bands".
+    """
+    if phrase.startswith(("a", "used")):
         return f"{name}, which is {phrase}"
-    if first in ("has", "often", "typically", "may", "can"):
+    if phrase.startswith(("has", "often", "typically", "may", "can")):
         return f"{name}, which {phrase}"
     return f"{name}, which has {phrase}"

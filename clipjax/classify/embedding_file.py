@@ -15,6 +15,11 @@ from clipjax.outputs import new_file
 
 SUFFIXES = (".npz", ".parquet")
 
+MOST_PADDING = 2**28
+"""Bytes up to which the ids of a .npz may be mostly padding."""
+
+_BYTES_PER_CHARACTER = 4
+
 
 @dataclass(frozen=True)
 class EmbeddingTable:
@@ -56,6 +61,22 @@ def check_suffix(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise OutputError(f"{path}: the name says no format; let it end in .npz or .parquet")
+
+
+def check_ids(path: Path, ids: Sequence[str], name: str | None) -> None:
+    """Refuse early what only a .parquet stores well: an array of NumPy pads every text to the longest.
+
+    Raises:
+      DataError: `path` is a .npz that would be mostly padding, and large; `name` says where the ids are from.
+    """
+    longest = max(map(len, ids), default=0)
+    padded = _BYTES_PER_CHARACTER * longest * len(ids)
+    if path.suffix == ".npz" and padded > max(MOST_PADDING, 8 * _BYTES_PER_CHARACTER * sum(map(len, ids))):
+        number = 1 + next(place for place, text in enumerate(ids) if len(text) == longest)
+        raise DataError(
+            f"{name}: entry {number} has {longest:,} characters, and a .npz would pad all {len(ids):,} to that "
+            f"({padded / 1e6:,.0f} MB); shorten it, or write a .parquet"
+        )
 
 
 def write_embeddings(path: Path, tables: Sequence[EmbeddingTable], *, overwrite: bool = False) -> None:

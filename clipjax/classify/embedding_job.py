@@ -58,7 +58,7 @@ class Pieces:
     """The directory of finished pieces of one job."""
 
     def __init__(self, output: Path, job: dict[str, str], *, restart: bool = False):
-        """Look for pieces of this job; `restart` throws away those of another.
+        """Look for pieces of this job; `restart` throws away whatever pieces there are.
 
         Raises:
           OutputError: pieces of another job are there, or something that is not a directory of pieces.
@@ -68,9 +68,11 @@ class Pieces:
         if not self.folder.exists():
             return
         note = self.folder / _NOTE
-        if not note.is_file() and any(not entry.name.startswith(".") for entry in _entries(self.folder)):
+        # all that a run leaves which was stopped in the middle of its note
+        unfinished = f".{_NOTE}.partial-"
+        if not note.is_file() and any(not entry.name.startswith(unfinished) for entry in _entries(self.folder)):
             raise OutputError(f"{self.folder}: is in the way and was not written by clipjax; move it")
-        if _read_note(note) != job:
+        if restart or _read_note(note) != job:
             if note.is_file() and not restart:
                 raise OutputError(
                     f"{self.folder}: holds a stopped run with other weights, images or options; "
@@ -85,16 +87,19 @@ class Pieces:
     def load(self, kind: str) -> list[Embeddings]:
         """Read the finished pieces of one kind, in order.
 
-        A piece that cannot be read is removed, with all that follow it: they count as not done.
+        A piece that cannot be read, or does not begin where the one before it ends (two runs at once
+        leave such), is removed, with all that follow it: they count as not done.
         """
         pieces: list[Embeddings] = []
+        covered = 0
         files = sorted(self.folder.glob(f"{kind}-*.npz"))
         for number, file in enumerate(files):
             piece = _read_piece(file) if file.name == self._name(kind, number) else None
-            if piece is None:
+            if piece is None or not _continues(piece, covered):
                 for later in files[number:]:
-                    later.unlink()
+                    later.unlink(missing_ok=True)
                 break
+            covered += len(piece.positions) + len(piece.skipped)
             pieces.append(piece)
         return pieces
 
@@ -203,6 +208,15 @@ def _reached(source: ImageSource, piece: Embeddings) -> int:
     while position < len(source) and source.ids[position] in skipped:
         position += 1
     return position
+
+
+def _continues(piece: Embeddings, covered: int) -> bool:
+    """Tell whether a piece holds, but for those it skipped, the positions from `covered` on."""
+    positions = piece.positions
+    if not len(positions) or len(positions) != len(piece.rows):
+        return False
+    end = covered + len(positions) + len(piece.skipped)
+    return bool(covered <= positions[0] and positions[-1] < end and (np.diff(positions) > 0).all())
 
 
 def _read_piece(file: Path) -> Embeddings | None:

@@ -27,7 +27,8 @@ class LinearProbe:
     """A fitted probe and what it says about the test features.
 
     `sweep` holds each C tried and its validation accuracy, in the order of the search. `converged`
-    speaks of the final fit; `unconverged` holds the C of every fit that stopped early, that one included.
+    speaks of the final fit, which saw `fitted` samples; `unconverged` holds the C of every fit that
+    stopped early, that one included.
     """
 
     weights: Float[np.ndarray, "classes dim"]
@@ -37,6 +38,7 @@ class LinearProbe:
     sweep: tuple[tuple[float, float], ...]
     unconverged: tuple[float, ...]
     converged: bool
+    fitted: int
     scores: Float[np.ndarray, "samples classes"]
 
     @property
@@ -51,6 +53,7 @@ def linear_probe(
     test_features: Float[np.ndarray, "test dim"],
     *,
     validation: tuple[Float[np.ndarray, "validation dim"], Int[np.ndarray, " validation"]] | None = None,
+    fit_validation: bool = True,
     seed: int = 0,
     progress: Progress = silent,
 ) -> LinearProbe:
@@ -58,10 +61,11 @@ def linear_probe(
 
     C, the inverse L2 strength, starts on seven values from 1e-6 to 1e6; the interval around the
     best is halved until the steps are an eighth of a decade. Equal accuracies go to the smaller C,
-    the stronger regularisation. The result is fitted on training and validation data together.
+    the stronger regularisation. The result is fitted on training and validation data together, or
+    with `fit_validation` false on the training data alone, as a fixed number of shots demands.
     Without `validation`, a fifth of each class of the training data, at least one sample, is held
-    back for the search, drawn by `seed`. Features are used as they are, in float32: normalise them
-    before if that is what the comparison asks for.
+    back for the search, drawn by `seed`, and fitted in the end in any case. Features are used as
+    they are, in float32: normalise them before if that is what the comparison asks for.
 
     A final fit that stops before it converges is still returned, with a warning.
 
@@ -75,6 +79,7 @@ def linear_probe(
         held_back = _held_back(train_labels, seed)
         validation = train_features[held_back], train_labels[held_back]
         train_features, train_labels = train_features[~held_back], train_labels[~held_back]
+        fit_validation = True
     validation_features, validation_labels = _labelled(*validation, "validation")
     for what, features in (("validation", validation_features), ("test", test_features)):
         if features.shape[1] != train_features.shape[1]:
@@ -97,11 +102,10 @@ def linear_probe(
             unconverged.append(_strength(step))
 
     C = _strength(_best_step(accuracy))
-    weights, bias, converged = _fit(
-        np.concatenate([train_features, validation_features]),
-        np.concatenate([train_labels, validation_labels]),
-        C,
-    )
+    if fit_validation:
+        train_features = np.concatenate([train_features, validation_features])
+        train_labels = np.concatenate([train_labels, validation_labels])
+    weights, bias, converged = _fit(train_features, train_labels, C)
     if not converged:
         unconverged.append(C)
         warnings.warn(
@@ -116,6 +120,7 @@ def linear_probe(
         sweep=tuple((_strength(step), value) for step, value in accuracy.items()),
         unconverged=tuple(unconverged),
         converged=converged,
+        fitted=len(train_labels),
         scores=test_features @ weights.T + bias,
     )
 

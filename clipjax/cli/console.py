@@ -1,11 +1,15 @@
 """What a person sees: progress bars on a terminal, tables, and JSON for machines."""
 
+import contextlib
 import json
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 T = TypeVar("T")
 
@@ -21,40 +25,53 @@ def progress(items: Iterable[T], *, total: int | None, label: str, unit: str = "
     if not sys.stderr.isatty():
         yield from items
         return
-    bar, done, start = _bar(), 0, time.monotonic()
-    task = bar.add_task(label, total=total, rate="", left="")
-    # a timer, since the first item may take long: its program has to be compiled
-    appearance = threading.Timer(PATIENCE, bar.start)
-    appearance.daemon = True
-    appearance.start()
-    try:
+    from rich.progress import MofNCompleteColumn, TextColumn
+
+    done, start = 0, time.monotonic()
+    with _bar(MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[left]}")) as bar:
+        task = bar.add_task(label, total=total, rate="", left="")
         for item in items:
             yield item
             done = done + step if total is None else min(done + step, total)
             rate = done / max(time.monotonic() - start, 1e-9)
             left = "" if total is None else f"{_clock((total - done) / rate)} left"
             bar.update(task, completed=done, rate=f"{rate:.{0 if rate >= 10 else 1}f} {unit}/s", left=left)
+
+
+@contextlib.contextmanager
+def working(label: str) -> Iterator[None]:
+    """Show, on a terminal and after two seconds, that one long step is under way, and since when."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.progress import TimeElapsedColumn
+
+    with _bar(TimeElapsedColumn()) as bar:
+        bar.add_task(label, total=None)
+        yield
+
+
+@contextlib.contextmanager
+def _bar(*columns: "ProgressColumn") -> "Iterator[Progress]":
+    """Draw a bar as long as the block runs, once it has run for a while."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    # short, or the ^C that a terminal shows begins a new line, and the bar stays
+    length = BarColumn(bar_width=20)
+    console = Console(stderr=True)
+    bar = Progress(TextColumn("{task.description}", markup=False), length, *columns, console=console, transient=True)
+    # a timer, since the first item may take long: its program has to be compiled
+    appearance = threading.Timer(PATIENCE, bar.start)
+    appearance.daemon = True
+    appearance.start()
+    try:
+        yield bar
     finally:
         appearance.cancel()
         appearance.join()
         if bar.live.is_started:
             bar.stop()
-
-
-def _bar():
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        # short, or the ^C that a terminal shows begins a new line, and the bar stays
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-        transient=True,
-    )
 
 
 def _clock(seconds: float) -> str:

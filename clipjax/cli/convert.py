@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipjax.cli.options import add_json
+from clipjax.cli.options import add_json, given
 
 if TYPE_CHECKING:
     from clipjax.models.clip import CLIP
@@ -20,9 +20,12 @@ def add_parser(commands) -> None:
         help="rewrite a checkpoint in another format",
         description="Rewrite a checkpoint in another format. The source's format is recognised from its content.",
     )
-    parser.add_argument("source", metavar="SRC", help="a checkpoint, or a name on the Hugging Face hub")
+    parser.add_argument("source", type=given, metavar="SRC", help="a checkpoint, or a name on the Hugging Face hub")
     parser.add_argument(
-        "destination", metavar="DST", help="where to write; a file for openai-state-dict, else a directory"
+        "destination",
+        type=given,
+        metavar="DST",
+        help="where to write; a file for openai-state-dict, else a directory",
     )
     parser.add_argument("--format", default="huggingface", choices=FORMATS, help="default: huggingface")
     parser.add_argument(
@@ -39,16 +42,22 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> None:
     import jax
 
-    from clipjax.cli.console import note, print_json
+    from clipjax.cli.console import note, print_json, working
     from clipjax.outputs import check_free
     from clipjax.weights.load import load, resolve
     from clipjax.weights.save import save
 
     source, destination = resolve(args.source), Path(args.destination)
-    check_free(destination, "file" if args.format == "openai-state-dict" else "directory", overwrite=args.overwrite)
-    model, params = load(source, dtype=None if args.dtype == "keep" else args.dtype)
+    if args.format == "openai-state-dict":
+        check_free(destination, "file", overwrite=args.overwrite)
+    else:
+        # a file may be rewritten in its own place, but a directory may hold more than the weights
+        check_free(destination, "directory", overwrite=args.overwrite, made_from=[source])
+    with working(f"loading {args.source}"):
+        model, params = load(source, dtype=None if args.dtype == "keep" else args.dtype)
     extra, remark = _tokenizer_files(source, model, args.format)
-    save(destination, model, params, args.format, overwrite=args.overwrite, extra=extra)
+    with working(f"writing {destination}"):
+        save(destination, model, params, args.format, overwrite=args.overwrite, extra=extra)
     if remark:
         note(remark)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -7,6 +7,8 @@ from clipjax.cli.options import (
     add_images,
     add_json,
     add_weights,
+    check_output,
+    given,
     load_model,
     load_text_side,
     note_cut_texts,
@@ -24,8 +26,10 @@ def add_parser(commands) -> None:
     )
     add_weights(parser)
     add_images(parser, required=False)
-    parser.add_argument("--texts", metavar="FILE", help="texts to embed, one on each line")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="a name that ends in .npz or .parquet")
+    parser.add_argument("--texts", type=given, metavar="FILE", help="texts to embed, one on each line")
+    parser.add_argument(
+        "-o", "--output", type=given, required=True, metavar="FILE", help="a name that ends in .npz or .parquet"
+    )
     parser.add_argument("--normalize", action="store_true", help="scale the embeddings to unit length")
     parser.add_argument("--overwrite", action="store_true", help="replace the output, and start anew, if it exists")
     add_json(parser)
@@ -33,23 +37,29 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from clipjax.classify.embedding_file import EmbeddingTable, check_suffix, read_texts, write_embeddings
+    from clipjax.classify.embedding_file import EmbeddingTable, check_ids, check_suffix, read_texts, write_embeddings
     from clipjax.classify.embedding_job import Pieces, job_of, resume_images, resume_texts
     from clipjax.cli.console import note, print_json, progress
     from clipjax.errors import DataError
-    from clipjax.outputs import check_free
 
     output = Path(args.output)
     check_suffix(output)
-    check_free(output, "file", overwrite=args.overwrite)
+    check_output(args, args.output, "file")
     if not args.images and not args.texts:
         raise DataError("nothing to embed; give --images, --texts or both")
     texts = read_texts(Path(args.texts)) if args.texts else []
+    check_ids(output, texts, args.texts)
     source = open_images(args) if args.images else None
+    if source is not None:
+        check_ids(output, source.ids, source.name)
     model, params = load_model(args, needs=[*(["vision"] if source else []), *(["text"] if texts else [])])
     tokenizer = load_text_side(args, model) if texts else None
     job = job_of(model, params, source, tokenizer, texts)
     pieces = Pieces(output, job, restart=args.overwrite)
+    if args.overwrite:
+        # the same command would start anew
+        remove = f"remove {output}, then " if output.exists() else ""
+        args.interrupted = f"{remove}run the same command without --overwrite to go on from here"
     for kind in ("images", "texts"):
         if done := pieces.count(kind):
             note(f"going on with a stopped run: {done:,} {kind} are done already")

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 
-from clipjax.cli.options import add_json
+from clipjax.cli.options import add_json, given
 
 
 def add_parser(commands) -> None:
@@ -12,7 +12,7 @@ def add_parser(commands) -> None:
         help="say what a checkpoint is, without loading its numbers",
         description="Say what a checkpoint is: format, configuration, parameters. The numbers are not read.",
     )
-    parser.add_argument("path", metavar="PATH", help="a checkpoint, or a name on the Hugging Face hub")
+    parser.add_argument("path", type=given, metavar="PATH", help="a checkpoint, or a name on the Hugging Face hub")
     parser.add_argument("--all", action="store_true", help="list every parameter, not one line for each part")
     add_json(parser)
     parser.set_defaults(run=run)

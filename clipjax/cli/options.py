@@ -3,7 +3,7 @@
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from clipjax.errors import ConfigError, DataError
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from clipjax.data.source import ImageSource
     from clipjax.inputs.tokenizer import Tokenizer
     from clipjax.models.clip import CLIP, Params
+
+_INPUTS = ("weights", "images", "splits_file", "classes", "template", "descriptions", "texts")
+"""The arguments that name what a command reads."""
 
 IMAGES_HELP = "a folder of class folders, a flat folder, a tar, or a TFDS data set prepared as array_record"
 
@@ -23,10 +26,24 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """Parse an integer of at least zero."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
+    return int(text)
+
+
+def given(text: str) -> str:
+    """Refuse an empty value, which a script with an unset variable passes and which would count as none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the value is empty")
+    return text
+
+
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """Add what says which model to run, and how."""
     parser.add_argument(
-        "--weights", required=True, metavar="PATH", help="a checkpoint, or a name on the Hugging Face hub"
+        "--weights", type=given, required=True, metavar="PATH", help="a checkpoint, or a name on the Hugging Face hub"
     )
     parser.add_argument(
         "--dtype",
@@ -39,7 +56,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def add_images(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add what says which images."""
-    parser.add_argument("--images", required=required, metavar="PATH", help=IMAGES_HELP)
+    parser.add_argument("--images", type=given, required=required, metavar="PATH", help=IMAGES_HELP)
     add_selection(parser)
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out images that cannot be decoded, and list them"
@@ -48,18 +65,20 @@ def add_images(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add what selects among the images."""
-    parser.add_argument("--split", metavar="NAME", help="only the images of this split")
+    parser.add_argument("--split", type=given, metavar="NAME", help="only the images of this split")
     parser.add_argument(
         "--where", action="append", default=[], metavar="COLUMN=VALUE",
         help="only the images with this value in the manifest; repeat a column for several values",
     )  # fmt: skip
-    parser.add_argument("--splits-file", metavar="JSON", help="a CoOp split_zhou_*.json that lists the images")
+    parser.add_argument(
+        "--splits-file", type=given, metavar="JSON", help="a CoOp split_zhou_*.json that lists the images"
+    )
 
 
 def add_classes(parser: argparse.ArgumentParser) -> None:
     """Add what says which classes there are, and which texts stand for them."""
     parser.add_argument(
-        "--classes", metavar="FILE[:KEY]",
+        "--classes", type=given, metavar="FILE[:KEY]",
         help="class names: one per line, a JSON list, {folder: name}, or KEY of a JSON object "
         "(default: the class folders or the manifest's names)",
     )  # fmt: skip
@@ -70,6 +89,7 @@ def add_classes(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--descriptions",
+        type=given,
         metavar="FILE",
         help="class descriptions in the CuPL or DCLIP JSON format, instead of or with templates",
     )
@@ -86,9 +106,11 @@ def load_model(args: argparse.Namespace, needs: Sequence[str]) -> "tuple[CLIP, P
     Raises:
       ConfigError: it lacks one of the towers "vision" and "text" that `needs` names.
     """
+    from clipjax.cli.console import working
     from clipjax.weights.load import load
 
-    model, params = load(args.weights)
+    with working(f"loading {args.weights}"):
+        model, params = load(args.weights)
     for tower in needs:
         if getattr(model.config, tower) is None:
             what = {"vision": "image", "text": "text"}[tower]
@@ -128,13 +150,36 @@ def note_cut_texts(tokenizer: "Tokenizer", texts: Sequence[str]) -> None:
 
 def open_images(args: argparse.Namespace) -> "ImageSource":
     """Open and select the images."""
-    from clipjax.cli.console import note
+    from clipjax.cli.console import note, progress
     from clipjax.data.opening import open_source
 
-    source = open_source(args.images, split=args.split, where=conditions(args.where), splits_file=args.splits_file)
+    source = open_source(
+        args.images,
+        split=args.split,
+        where=conditions(args.where),
+        splits_file=args.splits_file,
+        progress=progress,
+    )
     for remark in source.notes:
         note(remark)
     return source
+
+
+def check_output(args: argparse.Namespace, path: str, kind: Literal["file", "directory"]) -> None:
+    """Refuse early an output that exists and may not be replaced, or that this command reads.
+
+    Raises:
+      OutputError: see `check_free`.
+    """
+    from clipjax.data.textfile import existing_path
+    from clipjax.outputs import check_free
+
+    named = [getattr(args, name, None) for name in _INPUTS]
+    specs = [spec for value in named for spec in (value if isinstance(value, list) else [value]) if spec]
+    # FILE:KEY reads FILE
+    found = [existing_path(name) for spec in specs for name in (spec, spec.rpartition(":")[0]) if name]
+    read = [place for place in found if place is not None]
+    check_free(path, kind, overwrite=args.overwrite, made_from=read)
 
 
 def conditions(pairs: Sequence[str], option: str = "--where") -> dict[str, list[str]]:

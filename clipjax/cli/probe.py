@@ -7,7 +7,9 @@ from clipjax.cli.options import (
     add_images,
     add_json,
     add_weights,
+    given,
     load_model,
+    natural,
     open_images,
     positive,
     report_skipped,
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from clipjax.data.source import ImageSource
 
 COLUMNS = {
-    "train_images": "train images",
+    "train_images": "images fitted",
     "test_images": "test images",
     "C": "C",
     "top1": "top-1 %",
@@ -38,11 +40,11 @@ def add_parser(commands) -> None:
     for name, default, what in (
         ("train", "split=train", "which images to fit (default: split=train)"),
         ("test", "split=test", "which images to measure (default: split=test)"),
-        ("val", None, "which images choose C (default: a fifth of the train images)"),
+        ("val", None, "which images choose C; fitted too unless --shots is given (default: a fifth of train)"),
     ):
-        parser.add_argument(f"--{name}", default=default, metavar="COLUMN=VALUE", help=what)
+        parser.add_argument(f"--{name}", type=given, default=default, metavar="COLUMN=VALUE", help=what)
     parser.add_argument("--shots", type=positive, metavar="K", help="fit only K images of each class")
-    parser.add_argument("--seed", type=int, default=0, help="for --shots and the validation part (default: 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="for --shots and the validation part (default: 0)")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -53,12 +55,13 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from clipjax.classify.embed import embed_images
+    from clipjax.classify.linear_probe import linear_probe
     from clipjax.cli.console import note, print_json, print_table, progress
     from clipjax.evaluation import mean_per_class_accuracy, top_k_accuracy
-    from clipjax.evaluation.linear_probe import linear_probe
 
     source = open_images(args)
     parts = _parts(args, source)
+    remarks = _overlaps(parts, args.shots)
     model, params = load_model(args, needs=("vision",))
     features, labels, skipped = {}, {}, []
     for name, part in parts.items():
@@ -68,7 +71,6 @@ def run(args: argparse.Namespace) -> None:
         features[name] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
         labels[name] = part.labels[rows]
         skipped += bad
-    report_skipped(skipped)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said below
         probe = linear_probe(
@@ -76,12 +78,17 @@ def run(args: argparse.Namespace) -> None:
             labels["train"],
             features["test"],
             validation=(features["val"], labels["val"]) if "val" in parts else None,
+            fit_validation=not args.shots,
             seed=args.seed,
             progress=progress,
         )
+    # what is not a mistake is said at the end, so that a mistake is one line
+    report_skipped(skipped)
+    for remark in remarks:
+        note(remark)
     if not probe.converged:
         note(f"the fit at C={probe.C:.3g} did not converge; its accuracy may be a little low")
-    result = {"train_images": len(labels["train"]), "test_images": len(labels["test"]), "C": probe.C}
+    result = {"train_images": probe.fitted, "test_images": len(labels["test"]), "C": probe.C}
     result["top1"] = 100 * float(np.mean(probe.predictions == labels["test"]))
     if np.isin(labels["test"], probe.classes).all():
         test = np.searchsorted(probe.classes, labels["test"])
@@ -96,7 +103,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _parts(args: argparse.Namespace, source: "ImageSource") -> "dict[str, ImageSource]":
-    from clipjax.cli.console import note
     from clipjax.cli.options import conditions
     from clipjax.data.source import UNKNOWN
     from clipjax.data.splits import few_shot
@@ -104,7 +110,7 @@ def _parts(args: argparse.Namespace, source: "ImageSource") -> "dict[str, ImageS
 
     parts = {}
     for name, pair in (("train", args.train), ("test", args.test), ("val", args.val)):
-        if not pair:
+        if pair is None:
             continue
         condition = conditions([pair], f"--{name}")
         if "split" in condition and not any(source.splits):
@@ -117,8 +123,19 @@ def _parts(args: argparse.Namespace, source: "ImageSource") -> "dict[str, ImageS
             raise DataError(
                 f"{source.name}: {name} images without a label; a probe needs class folders or a manifest with labels"
             )
-    if shared := set(parts["train"].ids) & set(parts["test"].ids):
-        note(f"{len(shared)} images are both fitted and measured, so the accuracy says little about others")
     if args.shots:
         parts["train"] = few_shot(parts["train"], args.shots, args.seed)
     return parts
+
+
+def _overlaps(parts: "dict[str, ImageSource]", shots: int | None) -> list[str]:
+    """Remark on images that are measured and were known to the fit."""
+    measured = set(parts["test"].ids)
+    chosen = set(parts["val"].ids) if "val" in parts else set()
+    fitted = set(parts["train"].ids) | (set() if shots else chosen)
+    known = {"fitted": fitted & measured, "used to choose C": (chosen - fitted) & measured}
+    return [
+        f"{len(shared)} images are both {how} and measured, so the accuracy says little about others"
+        for how, shared in known.items()
+        if shared
+    ]

@@ -6,6 +6,7 @@ from clipjax.cli.options import (
     add_images,
     add_json,
     add_weights,
+    given,
     load_model,
     load_text_side,
     note_cut_texts,
@@ -24,7 +25,7 @@ def add_parser(commands) -> None:
     add_weights(parser)
     add_images(parser)
     parser.add_argument(
-        "--captions", required=True, metavar="FILE",
+        "--captions", type=given, required=True, metavar="FILE",
         help="a CSV of image,caption (Flickr), COCO's captions JSON, or a JSON object {image: [captions]}",
     )  # fmt: skip
     add_json(parser)

@@ -1,6 +1,7 @@
 """clipjax zeroshot --weights ViT-B-32.pt --images photos/ --classes classes.txt --labels"""
 
 import argparse
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from clipjax.cli.options import (
@@ -8,6 +9,8 @@ from clipjax.cli.options import (
     add_images,
     add_json,
     add_weights,
+    check_output,
+    given,
     load_model,
     load_text_side,
     note_cut_texts,
@@ -37,7 +40,11 @@ def add_parser(commands) -> None:
         help="let label 0 mean the first class of --classes and so on, for data that calls its classes otherwise",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--output", metavar="CSV", help="where predictions go (default: standard output without --labels)"
+        "-o",
+        "--output",
+        type=given,
+        metavar="CSV",
+        help="where predictions go (default: standard output without --labels)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     add_json(parser)
@@ -53,10 +60,9 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.cli.predictions import predictions, write_predictions
     from clipjax.data.textfile import examples
     from clipjax.evaluation.accuracy_report import accuracy_report
-    from clipjax.outputs import check_free
 
     if args.output:
-        check_free(args.output, "file", overwrite=args.overwrite)
+        check_output(args, args.output, "file")
     source, classes, texts = _classes_and_texts(args)
     labels = _labels(source, classes, args.by_position) if args.labels else None
     model, params = load_model(args, needs=("vision", "text"))
@@ -73,6 +79,8 @@ def run(args: argparse.Namespace) -> None:
     # what is not a mistake is said at the end, so that a mistake is one line
     if not args.classes:
         note(f"{len(classes.names)} class names taken from the images: {examples(classes.names, 8)}")
+    if shared := [name for (name, *_), times in Counter(classes.prompt_names).items() if times > 1]:
+        note(f"classes that share a name are told apart by their position: {examples(shared, 8)}")
     note_cut_texts(tokenizer, [text for own in texts for text in own])
     report_skipped(skipped)
     if args.output:
@@ -95,10 +103,11 @@ def _classes_and_texts(args: argparse.Namespace):
     classes = read_classes(args.classes) if args.classes else None
     source = open_images(args)
     classes = classes or class_list_of(source)
-    descriptions = read_descriptions(args.descriptions, classes.names) if args.descriptions else None
+    names = list(dict.fromkeys(name for name, *_ in classes.prompt_names))
+    descriptions = read_descriptions(args.descriptions, names) if args.descriptions else None
     if not templates and descriptions is None:
         templates = [classes.template or DEFAULT_TEMPLATE]
-    return source, classes, class_texts(classes.names, templates, descriptions)
+    return source, classes, class_texts(classes.prompt_names, templates, descriptions)
 
 
 def _labels(source, classes, by_position: bool):

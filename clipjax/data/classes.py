@@ -6,7 +6,7 @@ Files come as plain lines or JSON; `FILE:KEY` picks one entry of a JSON object o
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,11 +18,21 @@ from clipjax.errors import DataError
 
 
 class ClassList(NamedTuple):
-    """The classes in order, the template that came with them, and folder names for them if given."""
+    """The classes in order, the template that came with them, and folder names for them if given.
+
+    `names` are distinct, for people to tell the classes apart. `spoken` holds what prompts and data
+    call each class, one name or several synonyms; None where that is its name.
+    """
 
     names: tuple[str, ...]
     template: str | None = None
     folders: Mapping[str, str] | None = None
+    spoken: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def prompt_names(self) -> tuple[tuple[str, ...], ...]:
+        """Say what prompts call each class."""
+        return self.spoken or tuple((name,) for name in self.names)
 
 
 def read_classes(spec: str | os.PathLike) -> ClassList:
@@ -30,9 +40,11 @@ def read_classes(spec: str | os.PathLike) -> ClassList:
 
     A file holds one name per line, or JSON: a list of names, an object {folder: name}, an object
     {"template": ..., "classes": ...}, or an object of any of these by data set, which KEY selects.
+    In a list, a list of synonyms stands for one class. Classes may share a name, as OpenAI's two
+    ImageNet classes "missile" do: they are told apart as "missile (657)" and "missile (744)".
 
     Raises:
-      DataError: another layout, an unknown key, an empty or repeated name, an unusable template.
+      DataError: another layout, an unknown key, an empty name, an unusable template.
     """
     place, content = _load(spec)
     template = None
@@ -46,9 +58,21 @@ def read_classes(spec: str | os.PathLike) -> ClassList:
             raise DataError(
                 f"{place}: holds several lists; choose one with FILE:KEY, the keys are {examples(list(content), 40)}"
             )
-        folders = {folder: name.strip() for folder, name in content.items()}
+        folders = list(content)
         content = list(content.values())
-    return ClassList(_names(content, place), template, folders)
+    spoken = _spoken(content, place)
+    names = distinct_names([synonyms[0] for synonyms in spoken])
+    by_folder = None if folders is None else dict(zip(folders, names))
+    plain = tuple((name,) for name in names)
+    return ClassList(names, template, by_folder, None if spoken == plain else spoken)
+
+
+def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Add their position to names that stand for several classes."""
+    distinct = tuple(names)
+    while shared := {name for name, times in Counter(distinct).items() if times > 1}:
+        distinct = tuple(f"{name} ({place})" if name in shared else name for place, name in enumerate(distinct))
+    return distinct
 
 
 def read_templates(spec: str | os.PathLike) -> tuple[str, ...]:
@@ -68,7 +92,7 @@ def read_templates(spec: str | os.PathLike) -> tuple[str, ...]:
             f"{str(spec)!r} is neither a template nor a file of templates; "
             "write {} where the class name goes, as in 'a photo of a {}.'"
         ) from error
-    place, content = _load(spec)
+    place, content = _load(spec, plain_starts=("{}", "{c}"))
     if isinstance(content, dict):
         raise DataError(
             f"{place}: holds several entries; choose one with FILE:KEY, the keys are {examples(list(content), 40)}"
@@ -115,9 +139,10 @@ def labels_for(
     """Give each image the position of its class in `class_list`, and say how it was found.
 
     By name when every class name of the source (or folder, through `class_list.folders`) is in the
-    list. By position only when the source carries written labels that fit the list, and no
-    name that both sides know says otherwise. Folder names that do not match are an error, since
-    their alphabetical order is an accident.
+    list; where classes share a name, the written label says which is meant. By position only when
+    the source carries written labels that fit the list, and no name that both sides know says
+    otherwise. Folder names that do not match are an error, since their alphabetical order is an
+    accident.
 
     Raises:
       DataError: unlabelled images, or names that do not match; the message shows both sides.
@@ -128,13 +153,14 @@ def labels_for(
             f"{source.name}: {unlabelled} of {len(source)} images have no label; "
             "give class folders or a manifest with labels, or select the labelled images"
         )
-    position_of = _positions(class_list)
-    known = {name: position_of(name) for name in dict.fromkeys(source.classnames)}
-    if all(position is not None for position in known.values()):
-        return np.array([known[name] for name in source.classnames], np.int32), "by name"
-    pairs = list(dict.fromkeys(zip(source.labels.tolist(), source.classnames)))
-    contradicted = [(label, name) for label, name in pairs if known[name] is not None and known[name] != label]
-    fits = all(UNKNOWN < label < len(class_list.names) for label, _ in pairs)
+    positions_of = _positions(class_list)
+    pairs = list(zip(source.labels.tolist(), source.classnames))
+    known = {name: positions_of(name) for name in dict.fromkeys(source.classnames)}
+    meant = {(label, name): _meant(known[name], label, source.explicit_labels) for label, name in dict.fromkeys(pairs)}
+    if all(position is not None for position in meant.values()):
+        return np.array([meant[pair] for pair in pairs], np.int32), "by name"
+    contradicted = [(label, name) for label, name in meant if known[name] and label not in known[name]]
+    fits = all(UNKNOWN < label < len(class_list.names) for label, _ in meant)
     if source.explicit_labels and fits and not contradicted:
         return source.labels.astype(np.int32), "by position"
     raise DataError(_mismatch(source, class_list, known, contradicted, fits))
@@ -145,11 +171,14 @@ def normalise_name(name: str) -> str:
     return " ".join(re.sub(r"[_\-]", " ", name.lower()).split())
 
 
-def _load(spec: str | os.PathLike) -> tuple[str, Any]:
-    """Return what `FILE` or `FILE:KEY` holds, lines of text as a list, and what messages call it."""
+def _load(spec: str | os.PathLike, plain_starts: tuple[str, ...] = ()) -> tuple[str, Any]:
+    """Return what `FILE` or `FILE:KEY` holds, lines of text as a list, and what messages call it.
+
+    Text that begins with one of `plain_starts` is lines, though it might pass for JSON.
+    """
     path, key = split_key(spec)
     text = read_text(path)
-    if not looks_like_json(text):
+    if not looks_like_json(text) or text.lstrip().startswith(plain_starts):
         if key is not None:
             raise DataError(f"{path}: plain text, so there is no entry {key!r}; leave out :{key}")
         return str(path), [line.strip() for line in text.rstrip().splitlines()]
@@ -165,17 +194,16 @@ def _load(spec: str | os.PathLike) -> tuple[str, Any]:
     return f"{path}:{key}", content[key]
 
 
-def _names(content: Any, place: str) -> tuple[str, ...]:
+def _spoken(content: Any, place: str) -> tuple[tuple[str, ...], ...]:
     if not isinstance(content, list) or not content:
         raise DataError(f"{place}: holds no class names; write a JSON list, or one name per line")
-    for position, name in enumerate(content):
-        if not isinstance(name, str) or not name.strip():
-            raise DataError(f"{place}: class {position} is {name!r}; write a name")
-    names = tuple(name.strip() for name in content)
-    repeated = [name for name, times in Counter(names).items() if times > 1]
-    if repeated:
-        raise DataError(f"{place}: the class name {repeated[0]!r} stands for several classes; give each its own name")
-    return names
+    spoken = []
+    for position, entry in enumerate(content):
+        synonyms: list[Any] = entry if isinstance(entry, list) and entry else [entry]
+        if not all(isinstance(name, str) and name.strip() for name in synonyms):
+            raise DataError(f"{place}: class {position} is {entry!r}; write a name")
+        spoken.append(tuple(name.strip() for name in synonyms))
+    return tuple(spoken)
 
 
 def _template(template: Any, place: str) -> str:
@@ -189,32 +217,43 @@ def _template(template: Any, place: str) -> str:
     return filled
 
 
-def _positions(class_list: ClassList) -> Any:
-    exact = {name: position for position, name in enumerate(class_list.names)}
-    if class_list.folders:
-        exact |= {folder: exact[name] for folder, name in class_list.folders.items()}
-    loose: dict[str, int | None] = {}
-    for name, position in exact.items():
-        # two classes that differ only in spelling are told apart by exact names alone
-        spelled = normalise_name(name)
-        loose[spelled] = position if loose.setdefault(spelled, position) == position else None
-    return lambda name: exact.get(name, loose.get(normalise_name(name)))
+def _positions(class_list: ClassList) -> Callable[[str], set[int]]:
+    """Index the classes by what people may call them; several classes may go by one name."""
+    exact: dict[str, set[int]] = {}
+    for position, (name, synonyms) in enumerate(zip(class_list.names, class_list.prompt_names)):
+        for called in (name, *synonyms):
+            exact.setdefault(called, set()).add(position)
+    position_of = {name: position for position, name in enumerate(class_list.names)}
+    for folder, name in (class_list.folders or {}).items():
+        exact[folder] = {position_of[name]}
+    loose: dict[str, set[int]] = {}
+    for name, positions in exact.items():
+        loose.setdefault(normalise_name(name), set()).update(positions)
+    return lambda name: exact.get(name) or loose.get(normalise_name(name), set())
+
+
+def _meant(positions: set[int], label: int, explicit: bool) -> int | None:
+    """Choose among the classes that a name may mean; only a label that somebody wrote can decide."""
+    if len(positions) == 1:
+        return next(iter(positions))
+    return label if explicit and label in positions else None
 
 
 def _mismatch(
     source: ImageSource,
     class_list: ClassList,
-    known: dict[str, int | None],
+    known: dict[str, set[int]],
     contradicted: list[tuple[int, str]],
     fits: bool,
 ) -> str:
-    unmatched = [name for name, position in known.items() if position is None]
-    message = (
-        f"{source.name}: class names {examples(unmatched)} are not in the class list ({examples(class_list.names)})"
-    )
+    unmatched = [name for name, positions in known.items() if not positions]
+    shared = [name for name, positions in known.items() if len(positions) > 1]
+    fault = "are not in the class list" if unmatched else "stand for several classes of the list"
+    message = f"{source.name}: class names {examples(unmatched or shared)} {fault} ({examples(class_list.names)})"
     if source.explicit_labels and not fits:
         message += f", and label {int(source.labels.max())} is beyond its {len(class_list.names)} classes"
     elif source.explicit_labels and contradicted:
         label, name = contradicted[0]
-        message += f", and its order is another ({name!r} has label {label}, but position {known[name]})"
+        position = " and ".join(map(str, sorted(known[name])))
+        message += f", and its order is another ({name!r} has label {label}, but position {position})"
     return message + '; write the class file as a JSON object {"name in the data": "name in the prompt"}'

@@ -37,13 +37,15 @@ def open_folder(root: str | os.PathLike) -> ImageSource:
 
     The class is the name of the folder it lies in, at any depth below that folder, and the label
     its alphabetical position; a flat folder has no labels. Hidden files and folders are left out,
-    and links are followed, each real folder once. A `manifest.csv` in `root` takes precedence.
+    and links are followed, each real folder once. A `manifest.csv` in `root` takes precedence, and
+    may list files of any suffix.
 
     Raises:
       DataError: no image, an unreadable folder, or a manifest that does not fit.
     """
     root = Path(root)
-    files = _scan(root)
+    listed = (root / MANIFEST).is_file()
+    files = _scan(root, every_file=listed)
     if not files:
         raise DataError(
             f"{root}: no images (jpg, png, ...) in this folder; give a folder of class folders, a tar, "
@@ -55,7 +57,7 @@ def open_folder(root: str | os.PathLike) -> ImageSource:
     sizes = [file.size for file in files]
     stamps = [file.modified for file in files]
     store = FolderStore(root, paths)
-    if (root / MANIFEST).is_file():
+    if listed:
         manifest = read_manifest(read_text(root / MANIFEST), str(root / MANIFEST))
         entries = {image_id: position for position, image_id in enumerate(ids)}
         return manifest_source(manifest, store, entries, sizes, stamps, str(root))
@@ -80,7 +82,7 @@ class _File(NamedTuple):
     modified: int
 
 
-def _scan(root: Path) -> list[_File]:
+def _scan(root: Path, *, every_file: bool) -> list[_File]:
     found: list[_File] = []
     visited: set[tuple[int, int]] = set()
     pending = [""]
@@ -104,7 +106,7 @@ def _scan(root: Path) -> list[_File]:
             path = f"{folder}{entry.name}"
             if entry.is_dir():
                 pending.append(f"{path}/")
-            elif is_image_path(entry.name) and entry.is_file():
+            elif (every_file or is_image_path(entry.name)) and entry.is_file():
                 status = entry.stat()
                 found.append(_File(path, status.st_size, status.st_mtime_ns))
     return found

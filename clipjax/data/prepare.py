@@ -10,12 +10,13 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from clipjax.data.classes import distinct_names
 from clipjax.data.loader import BadImage, map_images
 from clipjax.data.source import UNKNOWN, ImageSource
 from clipjax.errors import DataError, OutputError
@@ -32,12 +33,16 @@ _ROWS_AT_ONCE = 256
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What was written: images per split, images re-encoded as PNG per former format, images left out."""
+    """What was written: images per split, images re-encoded as PNG per former format, images left out.
+
+    `renamed` maps the columns whose names TFDS does not take to what they are called there.
+    """
 
     directory: Path
     splits: dict[str, int]
     reencoded: dict[str, int]
     skipped: tuple[BadImage, ...]
+    renamed: dict[str, str]
 
 
 def prepare(
@@ -53,9 +58,10 @@ def prepare(
 ) -> Prepared:
     """Write `source` to `directory`, readable with `tfds.builder_from_directory(directory)`.
 
-    The features are `image`, `id`, `classname`, `label` when every image has one, and the source's
-    other columns. Each value of the source's split column becomes a TFDS split; without splits
-    everything is `train`. Every image is decoded once, so that a bad one is found now.
+    The features are `image`, `id`, `classname`, `label` when any image has one (-1 for those that
+    have none), and the source's other columns, renamed where TFDS does not take their names. Each
+    value of the source's split column becomes a TFDS split; without splits everything is `train`.
+    Every image is decoded once, so that a bad one is found now.
 
     Raises:
       DataError: a bad image (unless `skip_bad`), a name or version that TFDS does not take, or
@@ -97,7 +103,7 @@ def prepare(
             writer.close_all()
         if not written:
             raise DataError(f"{source.name}: not one of {len(source)} images can be used; check the files")
-    return Prepared(Path(directory), dict(written), dict(reencoded), tuple(skipped))
+    return Prepared(Path(directory), dict(written), dict(reencoded), tuple(skipped), features.renamed)
 
 
 @contextlib.contextmanager
@@ -131,9 +137,9 @@ class _Features:
 
     def __init__(self, source: ImageSource):
         self.source = source
-        self.labelled = len(source) > 0 and bool(np.all(source.labels != UNKNOWN))
-        reserved = {"image", "id", "classname", "label", "split"}
-        self.columns = [name for name in source.columns if name.isidentifier() and name not in reserved]
+        self.labelled = bool(np.any(source.labels != UNKNOWN))
+        self.name_of = _feature_names(source.columns)
+        self.renamed = {column: name for column, name in self.name_of.items() if column != name}
 
     def spec(self) -> Any:
         import tensorflow_datasets as tfds
@@ -141,23 +147,37 @@ class _Features:
         features: dict[str, Any] = {"image": tfds.features.Image()}
         if self.labelled:
             features["label"] = tfds.features.ClassLabel(names=self._label_names())
-        for column in ("id", "classname", *self.columns):
-            features[column] = tfds.features.Text()
+        for feature in ("id", "classname", *self.name_of.values()):
+            features[feature] = tfds.features.Text()
         return tfds.features.FeaturesDict(features)
 
     def row(self, index: int, encoded: bytes) -> dict[str, Any]:
         row = {"image": encoded, "id": self.source.ids[index], "classname": self.source.classnames[index]}
         if self.labelled:
             row["label"] = int(self.source.labels[index])
-        return row | {name: self.source.columns[name][index] for name in self.columns}
+        return row | {name: self.source.columns[column][index] for column, name in self.name_of.items()}
 
     def _label_names(self) -> list[str]:
         named = self.source.label_names
         count = 1 + max(int(self.source.labels.max()), *named, UNKNOWN)
-        names = [" ".join(named.get(label, str(label)).split()) for label in range(count)]
-        shared = {name for name, times in Counter(names).items() if times > 1}
         # TFDS wants them distinct, and ImageNet has two classes called "crane"
-        return [f"{name} ({label})" if name in shared else name for label, name in enumerate(names)]
+        return list(distinct_names([" ".join(named.get(label, str(label)).split()) for label in range(count)]))
+
+
+def _feature_names(columns: Iterable[str]) -> dict[str, str]:
+    """Give each column a feature name: an identifier that no other feature has."""
+    taken = {"image", "id", "classname", "label", "split"}
+    name_of: dict[str, str] = {}
+    # names that can stay are given first, so that no other column takes them
+    for column in sorted(columns, key=lambda column: not column.isidentifier()):
+        stem = column if column.isidentifier() else re.sub(r"\W", "_", column, flags=re.ASCII)
+        name = stem = stem if stem.isidentifier() else f"_{stem}"
+        number = 2
+        while name in taken:
+            name, number = f"{stem}_{number}", number + 1
+        taken.add(name)
+        name_of[column] = name
+    return name_of
 
 
 def _writer(directory: Path, name: str, version: str, features: Any, source: ImageSource) -> Any:

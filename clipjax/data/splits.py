@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from clipjax.data.source import MOST_CLASSES, UNKNOWN, ImageSource, name_labels
 from clipjax.data.textfile import read_json
@@ -88,7 +89,16 @@ def apply_split_file(source: ImageSource, path: str | os.PathLike) -> ImageSourc
 
 
 def few_shot(source: ImageSource, shots: int, seed: int) -> ImageSource:
-    """Draw `shots` images of every class, the same ones for the same seed on every machine.
+    """Keep `shots` images of every class, the same ones for the same seed on every machine.
+
+    Raises:
+      DataError: no labels, or a class with fewer than `shots` images.
+    """
+    return source.select(few_shot_indices(source, shots, seed))
+
+
+def few_shot_indices(source: ImageSource, shots: int, seed: int) -> Int[np.ndarray, " drawn"]:
+    """Draw `shots` images of every class and say where they stand, class by class.
 
     The draw orders each class by a digest of seed and id, so it does not depend on the order of the
     source, and the 1-shot images are among the 2-shot ones, and so on.
@@ -112,7 +122,7 @@ def few_shot(source: ImageSource, shots: int, seed: int) -> ImageSource:
                 f"ask for at most {min(len(rest) for rest in members.values())} per class"
             )
         drawn.extend(sorted(indices, key=lambda index: _draw(seed, source.ids[index]))[:shots])
-    return source.select(drawn)
+    return np.array(drawn)
 
 
 def _draw(seed: int, image_id: str) -> bytes:

@@ -8,6 +8,7 @@ import tarfile
 import threading
 import weakref
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,23 +63,28 @@ class TarStore:
 def open_tar(path: str | os.PathLike) -> ImageSource:
     """Find the images in a tar; an image's id is its member name.
 
-    With a `manifest.csv` in it the manifest says which images there are and what they show;
-    without, classes come from the folders as in `open_folder`.
+    With a `manifest.csv` in it, at the top or in the one folder around everything, the manifest says
+    which images there are and what they show, by paths from where it lies; without, classes come
+    from the folders as in `open_folder`.
 
     Raises:
       DataError: not a tar, a compressed, truncated or damaged one, no images in it, or a manifest
         that does not fit.
     """
     path = Path(path)
-    members = _members(path)
+    members, status = _members(path)
     entries = {name: position for position, name in enumerate(members)}
     store = TarStore(path, [member.offset for member in members.values()], [m.size for m in members.values()])
     sizes = store.sizes
-    stamps = [zlib.crc32(b"%d %d" % (member.offset, member.modified)) for member in members.values()]
-    if MANIFEST in entries:
-        name = f"{path}:{MANIFEST}"
-        manifest = read_manifest(decode_text(store.read(entries[MANIFEST]), name), name)
-        return manifest_source(manifest, store, entries, sizes, stamps, str(path))
+    # the members' own times are often 0, so that only the file's tells a tar that was written again
+    archive = b"%d %d" % (status.st_size, status.st_mtime_ns)
+    stamps = [zlib.crc32(b"%s %d %d" % (archive, member.offset, member.modified)) for member in members.values()]
+    found, partial = _manifests(members)
+    if found is not None:
+        name, prefix = f"{path}:{found}", found.removesuffix(MANIFEST)
+        manifest = read_manifest(decode_text(store.read(entries[found]), name), name)
+        below = {member.removeprefix(prefix): position for member, position in entries.items()}
+        return manifest_source(manifest, store, below, sizes, stamps, str(path))
     images = sorted(name for name in members if is_image_path(name))
     if not images:
         raise DataError(f"{path}: no images (jpg, png, ...) in this tar; pack image files into it")
@@ -94,6 +100,7 @@ def open_tar(path: str | os.PathLike) -> ImageSource:
         splits=layout.splits,
         sizes=np.array(sizes, np.int64)[positions],
         stamps=np.array(stamps, np.int64)[positions],
+        notes=tuple(f"{path}: {name} is not used, since it lies in a part of the tar only" for name in partial[:1]),
         label_names=name_labels(layout.labels, layout.classnames, str(path)),
     )
 
@@ -104,12 +111,26 @@ class _Member(NamedTuple):
     modified: int
 
 
-def _members(path: Path) -> dict[str, _Member]:
+def _manifests(members: Iterable[str]) -> tuple[str | None, list[str]]:
+    """Find the manifest at the top, or in the folder that `tar cf set.tar set/` puts around everything.
+
+    Returns it, and the manifests further down, which speak of a part only.
+    """
+    # a Mac adds hidden files of its own beside the folder
+    shown = [name for name in members if not name.startswith(".")]
+    found = sorted((name for name in shown if name.rpartition("/")[2] == MANIFEST), key=lambda name: name.count("/"))
+    if found and all(name.startswith(found[0].removesuffix(MANIFEST)) for name in shown):
+        return found[0], found[1:]
+    return None, found
+
+
+def _members(path: Path) -> tuple[dict[str, _Member], os.stat_result]:
     """Index the regular files of a tar by name; a name that occurs again replaces the earlier one."""
     members: dict[str, _Member] = {}
     try:
         with path.open("rb") as file:
-            length = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            length = status.st_size
             _refuse_compressed(file.read(6), path)
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as archive:
@@ -122,6 +143,8 @@ def _members(path: Path) -> dict[str, _Member]:
                 end = archive.offset
             file.seek(end)
             tail = file.read(tarfile.BLOCKSIZE)
+    except RecursionError:  # a chain of long names, each of which belongs to the next
+        raise DataError(f"{path}: damaged tar (headers nested too deep); write it again") from None
     except (tarfile.TarError, EOFError, ValueError, ArithmeticError, LookupError, MemoryError) as error:
         raise DataError(f"{path}: not a readable tar ({error}); it may be truncated, write it again") from None
     except OSError as error:
@@ -129,7 +152,7 @@ def _members(path: Path) -> dict[str, _Member]:
     # tarfile takes a damaged header for the end of the archive; only a block of zeros is one
     if tail.strip(b"\0") or len(tail) < tarfile.BLOCKSIZE:
         raise DataError(f"{path}: truncated or damaged tar (no end of archive at byte {end}); copy or write it again")
-    return members
+    return members, status
 
 
 def _index(members: dict[str, _Member], member: tarfile.TarInfo, length: int, path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import threading
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from clipjax.data.source import UNKNOWN, ImageSource
 from clipjax.data.textfile import examples, read_json
 from clipjax.errors import DataError
+from clipjax.progress import Progress, silent
 
 INFO = "dataset_info.json"
 _FEATURE_MODULES = "tensorflow_datasets.core.features."
@@ -92,7 +94,7 @@ def find_tfds(path: Path) -> Path | None:
     return versions[0] if versions else None
 
 
-def open_tfds(directory: str | os.PathLike, split: str | None = None) -> ImageSource:
+def open_tfds(directory: str | os.PathLike, split: str | None = None, *, progress: Progress = silent) -> ImageSource:
     """Open a prepared TFDS data set; its splits become the `split` column.
 
     With `split` only that split is read. Ids come from an `id` or file name feature, else they are
@@ -104,7 +106,7 @@ def open_tfds(directory: str | os.PathLike, split: str | None = None) -> ImageSo
     directory = Path(directory)
     _check_features(directory)
     builder = _builder(directory)
-    features = dict(builder.info.features.items())
+    features = _features(builder, directory)
     counts = {name: info.num_examples for name, info in builder.info.splits.items()}
     if split is not None and split not in counts:
         raise DataError(f"{directory}: no split {split!r}; the splits are {', '.join(counts)}")
@@ -113,10 +115,10 @@ def open_tfds(directory: str | os.PathLike, split: str | None = None) -> ImageSo
         raise DataError(f"{directory}: holds no images; prepare the data set again")
     image = _one_image_feature(features, directory)
     store = TfdsStore(directory, splits, image)
-    return _scan(store, features, _label_feature(features))
+    return _scan(store, features, _label_feature(features), progress)
 
 
-def _scan(store: TfdsStore, features: dict[str, Any], label: str | None) -> ImageSource:
+def _scan(store: TfdsStore, features: dict[str, Any], label: str | None, progress: Progress) -> ImageSource:
     plain = [name for name, feature in features.items() if _is_plain(feature) and name != label]
     columns: dict[str, list[str]] = {name: [] for name in plain}
     labels: list[int] = []
@@ -124,17 +126,15 @@ def _scan(store: TfdsStore, features: dict[str, Any], label: str | None) -> Imag
     stamps: list[int] = []
     split_of = [name for name, count in store.splits for _ in range(count)]
     row_of = [row for _, count in store.splits for row in range(count)]
-    start = 0
-    for _, count in store.splits:
-        for first in range(start, start + count, _ROWS_AT_ONCE):
-            for row in store.rows(list(range(first, min(first + _ROWS_AT_ONCE, start + count)))):
-                encoded = row[store.image]
-                sizes.append(len(encoded))
-                stamps.append(zlib.crc32(encoded))
-                labels.append(int(row[label]) if label else UNKNOWN)
-                for name in plain:
-                    columns[name].append(_as_text(row[name]))
-        start += count
+    blocks = list(_blocks(count for _, count in store.splits))
+    for block in progress(blocks, total=len(row_of), label=f"opening {store.directory.name}", step=_ROWS_AT_ONCE):
+        for row in store.rows(list(block)):
+            encoded = row[store.image]
+            sizes.append(len(encoded))
+            stamps.append(zlib.crc32(encoded))
+            labels.append(int(row[label]) if label else UNKNOWN)
+            for name in plain:
+                columns[name].append(_as_text(row[name]))
     names = dict(enumerate(features[label].names)) if label else {}
     ids = next((columns.pop(name) for name in _ID_FEATURES if name in columns), None)
     if ids is None:
@@ -156,6 +156,24 @@ def _scan(store: TfdsStore, features: dict[str, Any], label: str | None) -> Imag
         label_names=names,
         explicit_labels=label is not None,
     )
+
+
+def _blocks(counts: Iterable[int]) -> Iterator[range]:
+    """Divide the positions of consecutive splits into blocks, none of which spans two splits."""
+    start = 0
+    for count in counts:
+        end = start + count
+        yield from (range(first, min(first + _ROWS_AT_ONCE, end)) for first in range(start, end, _ROWS_AT_ONCE))
+        start = end
+
+
+def _features(builder: Any, directory: Path) -> dict[str, Any]:
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    if not isinstance(features, tfds.features.FeaturesDict):
+        raise DataError(f"{directory}: its records are no dict of features with an image; choose a data set of images")
+    return dict(features.items())
 
 
 def _builder(directory: Path) -> Any:

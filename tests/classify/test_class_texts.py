@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from clipjax.classify.class_texts import are_phrases, class_list_of, class_texts, join_phrase
@@ -35,7 +37,10 @@ def test_phrases_are_joined_to_the_name():
 @pytest.mark.parametrize(
     ("phrase", "joined"),
     [
-        ("An orange beak", "hen, which is An orange beak"),
+        ("An orange beak", "hen, which has An orange beak"),
+        ("an orange beak", "hen, which is an orange beak"),
+        ("alternating bands", "hen, which is alternating bands"),
+        ("mayflies", "hen, which mayflies"),
         ("used for eggs", "hen, which is used for eggs"),
         ("has feathers", "hen, which has feathers"),
         ("often brown", "hen, which often brown"),
@@ -50,6 +55,26 @@ def test_phrases_are_joined_as_dclip_joins_them(phrase, joined):
 
 def test_a_few_unfinished_sentences_are_not_phrases():
     assert not are_phrases(["It purrs.", "It meows. ", "Does it bark?", "The image shows"])
+
+
+def test_every_synonym_fills_every_template():
+    assert class_texts([("happy", "smiling"), "angry"], ["a {} face.", "{}!"]) == [
+        ["a happy face.", "happy!", "a smiling face.", "smiling!"],
+        ["a angry face.", "angry!"],
+    ]
+
+
+def test_published_phrases_are_joined_as_the_published_code_joins_them(shared_data):
+    def published(descriptor):
+        if descriptor.startswith(("a", "an")):
+            return f"which is {descriptor}"
+        if any(descriptor.startswith(word) for word in ("has", "often", "typically", "may", "can")):
+            return f"which {descriptor}"
+        return f"which is {descriptor}" if descriptor.startswith("used") else f"which has {descriptor}"
+
+    for path in (shared_data / "data/texts/descriptions/dclip").glob("*.json"):
+        for phrases in json.loads(path.read_text()).values():
+            assert [join_phrase("x", phrase) for phrase in phrases] == [f"x, {published(p)}" for p in phrases]
 
 
 def test_neither_templates_nor_descriptions_is_an_error():
@@ -95,6 +120,13 @@ def test_classes_of_a_source_are_in_label_order_with_spaces():
 def test_labels_match_the_classes_taken_from_the_source():
     source = named(["sea_lion", "cat", "sea_lion"], labels=[1, 0, 1])
     assert labels_for(source, class_list_of(source))[0].tolist() == [1, 0, 1]
+
+
+def test_two_labels_of_one_name_are_two_classes():
+    source = named(["crane", "cat", "crane"], labels=[2, 1, 0])
+    classes = class_list_of(source)
+    assert classes.names == ("crane (0)", "cat", "crane (2)")
+    assert labels_for(source, classes)[0].tolist() == [2, 1, 0]
 
 
 def test_selection_keeps_the_classes_of_which_it_has_no_image():

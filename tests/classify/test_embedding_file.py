@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clipjax.classify.embedding_file import EmbeddingTable, check_suffix, read_texts, write_embeddings
+from clipjax.classify.embedding_file import EmbeddingTable, check_ids, check_suffix, read_texts, write_embeddings
 from clipjax.errors import DataError, OutputError
 
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -83,3 +83,24 @@ def test_file_with_a_line_without_text_is_an_error(content, reason, tmp_path):
     (tmp_path / "t.txt").write_text(content)
     with pytest.raises(DataError, match=rf"t\.txt: .*{reason}"):
         read_texts(tmp_path / "t.txt")
+
+
+LOPSIDED = [*["short"] * 1000, "x" * 100_000]
+
+
+def test_npz_that_would_be_mostly_padding_is_refused_with_the_entry_and_a_remedy(tmp_path):
+    with pytest.raises(DataError, match=r"t\.txt: entry 1001 has 100,000 characters.* write a \.parquet"):
+        check_ids(tmp_path / "e.npz", LOPSIDED, "t.txt")
+
+
+def test_parquet_takes_texts_of_any_length(tmp_path):
+    from pyarrow import parquet
+
+    check_ids(tmp_path / "e.parquet", LOPSIDED, "t.txt")
+    write_embeddings(tmp_path / "e.parquet", [EmbeddingTable("text", LOPSIDED, np.zeros((1001, 2), np.float32))])
+    assert parquet.read_table(tmp_path / "e.parquet")["id"].to_pylist() == LOPSIDED
+
+
+@pytest.mark.parametrize("ids", [[], ["x" * 100_000], ["x" * 100_000] * 1000, [*["short"] * 1000, "x" * 10_000]])
+def test_npz_takes_texts_that_waste_little(ids, tmp_path):
+    check_ids(tmp_path / "e.npz", ids, "t.txt")

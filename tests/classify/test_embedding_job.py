@@ -6,7 +6,8 @@ import pytest
 
 from clipjax.classify import embedding_job
 from clipjax.classify.embed import embed_images, embed_texts
-from clipjax.classify.embedding_job import Pieces, job_of, resume_images, resume_texts
+from clipjax.classify.embedding_job import Embeddings, Pieces, job_of, resume_images, resume_texts
+from clipjax.data.loader import BadImage
 from clipjax.errors import DataError, OutputError
 from clipjax.inputs.tokenizer import openai_tokenizer
 
@@ -148,19 +149,20 @@ def test_restart_throws_away_the_pieces_of_another_job(small, pictures, output):
     assert Pieces(output, {**JOB, "weights": "others"}, restart=True).load("images") == []
 
 
-def test_restart_keeps_the_pieces_of_the_same_job(small, pictures, output):
+def test_restart_throws_away_the_pieces_of_the_same_job(small, pictures, output):
     stop_images(small, pictures(5), output, 1)
-    assert Pieces(output, JOB, restart=True).count("images") == 2
+    assert Pieces(output, JOB, restart=True).count("images") == 0
 
 
+@pytest.mark.parametrize("name", ["thesis.tex", ".git", ".thesis.partial-x"])
 @pytest.mark.parametrize("restart", [False, True])
-def test_directory_that_is_not_ours_is_never_touched(restart, output):
+def test_directory_that_is_not_ours_is_never_touched(restart, name, output):
     parts = output.with_name("embeddings.npz.parts")
     parts.mkdir()
-    (parts / "thesis.tex").touch()
+    (parts / name).touch()
     with pytest.raises(OutputError, match="was not written by clipjax"):
         Pieces(output, JOB, restart=restart)
-    assert (parts / "thesis.tex").exists()
+    assert (parts / name).exists()
 
 
 def test_directory_whose_note_was_never_finished_counts_as_empty(small, pictures, output):
@@ -202,6 +204,30 @@ def test_pieces_after_a_missing_one_do_not_count(small, pictures, output):
     (output.with_name("embeddings.npz.parts") / "images-000001.npz").unlink()
     assert Pieces(output, JOB).count("images") == 2
     assert run_images(small, source, output).positions.tolist() == list(range(7))
+
+
+def made_up(start, stop, skipped=()):
+    bad = [BadImage(name, "bad") for name in skipped]
+    return Embeddings(np.arange(start, stop), np.zeros((stop - start, 2), np.float32), bad)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kept"),
+    [
+        ([made_up(0, 6), made_up(10, 20)], 6),
+        ([made_up(0, 12), made_up(10, 20)], 12),
+        ([made_up(3, 6)], 0),
+        ([made_up(0, 0)], 0),
+        ([made_up(0, 6, ["6", "7"]), made_up(8, 10)], 8),
+        ([made_up(2, 6, ["0", "1"]), made_up(6, 10)], 8),
+        ([made_up(0, 6, ["6"]), made_up(8, 10)], 6),
+    ],
+)
+def test_piece_that_does_not_begin_where_the_last_one_ends_is_dropped(pieces, kept, output):
+    # two runs of one job at once write over each other's pieces
+    for number, piece in enumerate(pieces):
+        Pieces(output, JOB).add("images", number, piece)
+    assert Pieces(output, JOB).count("images") == kept
 
 
 def test_pieces_are_plain_numbers_and_json(small, pictures, output):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from clipjax.classify import linear_probe as module
+from clipjax.classify.linear_probe import linear_probe
 from clipjax.errors import DataError
-from clipjax.evaluation import linear_probe as module
-from clipjax.evaluation.linear_probe import linear_probe
 from clipjax.progress import silent
 
 
@@ -16,6 +16,11 @@ def clusters(random, classes=4, per_class=10, dim=6, spread=0.3):
     centres = np.random.default_rng(7).normal(size=(classes, dim))
     features = centres[labels] + spread * random.normal(size=(len(labels), dim))
     return features.astype(np.float32), labels
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -80,6 +85,17 @@ def test_given_validation_chooses_and_then_joins_the_training_data(random, recor
     linear_probe(features, labels, features, validation=validation)
     assert len(recorded_fits[0][1]) == 40
     assert len(recorded_fits[-1][1]) == 52
+
+
+def test_validation_may_choose_without_joining_the_training_data(random, recorded_fits):
+    features, labels = clusters(random)
+    probe = linear_probe(features, labels, features, validation=clusters(random, per_class=3), fit_validation=False)
+    assert probe.fitted == len(recorded_fits[-1][1]) == 40
+
+
+def test_samples_held_back_from_the_training_data_are_always_fitted(random):
+    features, labels = clusters(random)
+    assert linear_probe(features, labels, features, fit_validation=False).fitted == 40
 
 
 def test_search_starts_two_decades_apart_and_ends_an_eighth_apart(random):

@@ -140,7 +140,7 @@ def test_nothing_but_bad_images_is_an_error_even_when_they_are_skipped(
         ("red panda\nblue sky\n", ["'green_tree' are not in the class list"]),
         ("", ["c.txt: holds no class names"]),
         ("red panda\n\nblue sky\n", ["c.txt: class 1 is ''"]),
-        ("cat\ncat\n", ["c.txt: the class name 'cat' stands for several classes"]),
+        ("cat\ncat\n", ["are not in the class list ('cat (0)', 'cat (1)')"]),
         ('{"one": ["a", "b"], "two": ["c", "d"]}', ["c.txt: holds several lists", "'one', 'two'"]),
         ('["cat", "dog"', ["c.txt: line 1 is not valid JSON"]),
     ],

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import json
 import os
@@ -92,6 +93,51 @@ def test_bar_appears_before_the_first_item_is_done():
 
 def test_quick_work_shows_no_bar():
     assert on_a_terminal(BAR.format(patient=True)).strip() == "done"
+
+
+STEP = (
+    BAR.partition("for _ in")[0]
+    + """
+with console.working("loading [a] file"):
+    pass
+print("done")
+"""
+)
+
+
+def test_long_step_shows_its_name_and_the_time_and_then_goes():
+    written = on_a_terminal(STEP.format(patient=False))
+    assert "loading [a] file" in written and "0:00:00" in written and "\x1b[2K" in written
+    assert written.rstrip().endswith("done")
+
+
+def test_quick_step_shows_nothing():
+    assert on_a_terminal(STEP.format(patient=True)).strip() == "done"
+
+
+def test_long_step_is_silent_where_nobody_looks(monkeypatch, capsys):
+    monkeypatch.setattr(console, "PATIENCE", 0.0)
+    with console.working("loading"):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", ["convert", "embed"])
+def test_commands_that_load_weights_say_so(command, clipjax, checkpoint, photos, tmp_path, monkeypatch):
+    labels = []
+
+    @contextlib.contextmanager
+    def working(label):
+        labels.append(label)
+        yield
+
+    monkeypatch.setattr(console, "working", working)
+    if command == "convert":
+        clipjax("convert", checkpoint, tmp_path / "out")
+        assert labels == [f"loading {checkpoint}", f"writing {tmp_path / 'out'}"]
+    else:
+        clipjax("embed", "--weights", checkpoint, "--images", photos, "-o", tmp_path / "e.npz")
+        assert labels == [f"loading {checkpoint}"]
 
 
 def test_table_is_aligned_and_wide_enough_in_a_pipe(capsys):

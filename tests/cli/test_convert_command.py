@@ -140,6 +140,15 @@ def test_overwrite_replaces_the_destination(openai_file, tmp_path, clipjax):
     assert not (tmp_path / "new" / "old").exists()
 
 
+@pytest.mark.parametrize("source", ["weights", "weights/model.pt"])
+def test_directory_of_the_checkpoint_is_never_replaced(source, openai_file, tmp_path, clipjax, complains):
+    (tmp_path / "weights").mkdir()
+    shutil.copy(openai_file, tmp_path / "weights" / "model.pt")
+    result = clipjax("convert", tmp_path / source, tmp_path / "weights", "--overwrite")
+    complains(result, tmp_path / source, "which is read here")
+    assert (tmp_path / "weights" / "model.pt").read_bytes() == openai_file.read_bytes()
+
+
 def test_checkpoint_can_be_rewritten_in_its_own_place(openai_file, tmp_path, clipjax):
     path = tmp_path / "model.pt"
     shutil.copy(openai_file, path)

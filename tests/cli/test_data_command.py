@@ -1,4 +1,5 @@
 import pytest
+from picture_folders import write_pictures
 
 from clipjax.data.opening import open_source
 
@@ -36,6 +37,21 @@ def test_destination_that_exists_is_refused_before_anything_is_read(tmp_path, cl
     (tmp_path / "tfds").mkdir()
     arguments = ("data", "prepare", tmp_path / "missing", tmp_path / "tfds", "--name", "photos")
     complains(clipjax(*arguments), "tfds: exists already", "--overwrite")
+
+
+@pytest.mark.parametrize("source", ["photos", "photos/red_panda"])
+def test_images_are_never_replaced_by_what_is_prepared_from_them(source, tmp_path, clipjax, complains):
+    photos = write_pictures(tmp_path / "photos")
+    result = clipjax("data", "prepare", tmp_path / source, photos, "--name", "photos", "--overwrite")
+    complains(result, tmp_path / source, "which is read here; write the result elsewhere")
+    assert len(open_source(photos)) == 12
+
+
+def test_renamed_columns_are_remarked_on(tmp_path, clipjax):
+    photos = write_pictures(tmp_path / "photos")
+    (photos / "manifest.csv").write_text("path,super-category\nred_panda/0.png,animal\n")
+    result = clipjax("data", "prepare", photos, tmp_path / "tfds", "--name", "photos")
+    assert "the column 'super-category' is called super_category there" in result.err
 
 
 @pytest.mark.parametrize(("option", "value"), [("--name", "My Photos"), ("--version", "1")])

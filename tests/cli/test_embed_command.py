@@ -1,4 +1,5 @@
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -132,6 +133,28 @@ def test_stopped_run_goes_on_says_so_and_cleans_up(stopped, embed, clipjax, chec
     resumed = (tmp_path / "e.npz").read_bytes()
     embed("--images", photos, "--batch-size", 4, "--overwrite")
     assert (tmp_path / "e.npz").read_bytes() == resumed
+
+
+def test_overwrite_starts_anew(stopped, clipjax, checkpoint, photos, tmp_path):
+    arguments = ("embed", "--weights", checkpoint, "--images", photos, "-o", tmp_path / "e.npz", "--batch-size", 4)
+    assert "going on" not in clipjax(*arguments, "--overwrite").err
+    assert not stopped.exists()
+
+
+def test_interrupted_overwrite_says_how_to_go_on(clipjax, checkpoint, photos, tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(embedding_job, "resume_images", interrupt)
+    (tmp_path / "e.npz").touch()
+    arguments = ("embed", "--weights", checkpoint, "--images", photos, "-o", tmp_path / "e.npz", "--overwrite")
+    assert f"remove {tmp_path / 'e.npz'}, then run the same command without --overwrite" in clipjax(*arguments).err
+
+
+def test_texts_that_a_npz_would_pad_are_refused_before_the_weights_are_read(clipjax, complains, tmp_path):
+    (tmp_path / "t.txt").write_text("short\n" * 1000 + "x" * 100_000 + "\n")
+    result = clipjax("embed", "--weights", tmp_path / "none", "--texts", tmp_path / "t.txt", "-o", tmp_path / "e.npz")
+    complains(result, "t.txt: entry 1001", ".parquet")
 
 
 @pytest.mark.parametrize("change", ["weights", "images", "dtype"])

@@ -59,6 +59,27 @@ def test_wrong_arguments_are_one_line(arguments, part, clipjax, complains):
     complains(clipjax(*arguments), part)
 
 
+@pytest.mark.parametrize("value", ["", " "])
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("zeroshot", ["--classes", "--output", "--descriptions", "--images", "--weights", "--splits-file", "--split"]),
+        ("embed", ["--images", "--texts", "--output"]),
+        ("retrieve", ["--captions"]),
+        ("probe", ["--train", "--test", "--val"]),
+    ],
+)
+def test_empty_values_are_refused(command, options, value, clipjax, complains):
+    for option in options:
+        complains(clipjax(command, option, value), f"{option}: the value is empty")
+
+
+@pytest.mark.parametrize("arguments", [("convert", "", "x"), ("convert", "x", ""), ("inspect", ""),
+                                       ("data", "prepare", "", "x"), ("data", "prepare", "x", "")])  # fmt: skip
+def test_empty_paths_are_refused(arguments, clipjax, complains):
+    complains(clipjax(*arguments), "the value is empty")
+
+
 def test_mistakes_are_one_line_and_status_2(clipjax, complains, monkeypatch):
     failing(monkeypatch, DataError("photos: no images\n   in there; look elsewhere"))
     complains(clipjax("inspect", "x"), "clipjax: error: photos: no images in there; look elsewhere")

@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from clipjax.evaluation import linear_probe as linear_probe_module
+from clipjax.classify import linear_probe as linear_probe_module
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,29 @@ def test_validation_images_choose_c_and_are_fitted_too(probe, monkeypatch):
         return fit(*arguments, **options)
 
     monkeypatch.setattr(linear_probe_module, "linear_probe", watch)
-    assert probe("--val", "split=test", "--json").json["train_images"] == 18
+    assert probe("--val", "split=test", "--json").json["train_images"] == 18 + 9
     assert len(seen["validation"][1]) == 9
+
+
+def test_validation_images_choose_c_for_shots_and_are_not_fitted(probe):
+    assert probe("--shots", 1, "--val", "split=test", "--json").json["train_images"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remark"),
+    [
+        (["--val", "split=test"], "9 images are both fitted and measured"),
+        (["--val", "split=test", "--shots", 1], "9 images are both used to choose C and measured"),
+        (["--test", "split=train", "--shots", 2], "6 images are both fitted and measured"),
+    ],
+)
+def test_overlap_is_counted_after_the_draw_and_with_the_validation_images(arguments, remark, probe):
+    assert remark in probe(*arguments).err
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 1.5])
+def test_seed_that_is_no_natural_number_is_one_line(seed, probe, complains):
+    complains(probe("--seed", seed), f"'{seed}' is not an integer of at least 0")
 
 
 def test_images_that_are_fitted_and_measured_are_remarked_on(probe):
@@ -83,11 +104,20 @@ def test_fit_that_stops_early_is_remarked_on_and_nothing_else_is_said(probe, mon
     assert "did not converge" in result.err and result.err.count("\n") == 1
 
 
-def test_test_class_that_was_never_fitted_counts_as_wrong(probe, divided):
-    found = probe("--where", "split=test", "--where", "split=train", "--train", "classname=red_panda", "--json")
-    assert found.status == 2  # one class cannot be fitted
-    found = probe("--train", "split=train", "--test", "classname=blue_sky", "--json")
-    assert found.json["test_images"] == 9
+def test_test_class_that_was_never_fitted_counts_as_wrong(probe, tmp_path):
+    from picture_folders import write_pictures
+
+    folder = write_pictures(tmp_path / "parts")
+    parts = {"red_panda": "train", "blue_sky": "train", "green_tree": "test"}
+    lines = [f"{name}/{n}.png,{name},{split}" for name, split in parts.items() for n in range(4)]
+    (folder / "manifest.csv").write_text("\n".join(["path,classname,split", *lines]))
+    found = probe("--json", images=folder).json
+    assert (found["train_images"], found["test_images"], found["top1"]) == (8, 4, 0)
+    assert "top5" not in found and "mean_per_class" not in found
+
+
+def test_one_class_cannot_be_fitted(probe, complains):
+    complains(probe("--train", "classname=red_panda"), "needs at least 2 classes")
 
 
 def test_images_without_splits_are_an_error_with_a_remedy(probe, photos, complains):

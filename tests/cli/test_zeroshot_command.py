@@ -66,6 +66,31 @@ def test_output_file_is_written_and_nothing_printed(zeroshot, classes, tmp_path)
     assert (tmp_path / "p.csv").read_text() == zeroshot("--classes", classes).out
 
 
+@pytest.mark.parametrize("spec", ["{}", "{}:key"])
+def test_class_file_is_never_replaced_by_predictions(spec, zeroshot, complains, tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text('{"key": ["red panda", "blue sky", "green tree"]}')
+    before = path.read_bytes()
+    complains(zeroshot("--classes", spec.format(path), "-o", path, "--overwrite"), path, "which is read here")
+    assert path.read_bytes() == before
+
+
+def test_classes_that_share_a_name_have_the_same_probability_and_are_remarked_on(zeroshot, tmp_path):
+    (tmp_path / "c.json").write_text('["missile", "red panda", "missile"]')
+    result = zeroshot("--classes", tmp_path / "c.json")
+    assert "classes that share a name are told apart by their position: 'missile'" in result.err
+    for row in table(result.out):
+        found = {row[f"class{place}"]: row[f"probability{place}"] for place in ("", "_2", "_3")}
+        assert found["missile (0)"] == found["missile (2)"]
+
+
+def test_descriptions_of_a_shared_name_are_those_of_each_class(zeroshot, tmp_path):
+    (tmp_path / "c.json").write_text('["missile", "red panda", "missile"]')
+    (tmp_path / "d.json").write_text('{"missile": ["It flies."], "red panda": ["It climbs."]}')
+    result = zeroshot("--classes", tmp_path / "c.json", "--descriptions", tmp_path / "d.json")
+    assert result.status == 0 and "missile (2)" in result.out
+
+
 def test_classes_are_taken_from_the_folders_when_not_given(zeroshot, tmp_path):
     result = zeroshot("--labels", "--json")
     assert "3 class names taken from the images: 'blue sky', 'green tree', 'red panda'" in result.err

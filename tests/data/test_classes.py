@@ -61,7 +61,8 @@ def test_file_whose_name_holds_a_colon_is_read(write):
         ("cat\n\ndog\n", "", "class 1 is ''"),
         (["cat", ""], "", "class 1 is ''"),
         (["cat", 3], "", "class 1 is 3"),
-        (["cat", "dog", "cat "], "", "'cat' stands for several classes"),
+        (["cat", ["dog", ""]], "", "class 1 is \\['dog', ''\\]"),
+        (["cat", []], "", "class 1 is \\[\\]"),
         ([], "", "holds no class names"),
         ("", "", "holds no class names"),
         ({"template": "no place", "classes": ["cat"]}, "", "has no place for the class name"),
@@ -74,6 +75,34 @@ def test_unusable_class_file_says_why(content, key, message, write):
     with pytest.raises(DataError, match=message) as error:
         read_classes(f"{path}{key}")
     assert "classes.json" in str(error.value)
+
+
+def test_classes_that_share_a_name_are_told_apart_by_position_and_spoken_of_alike(write):
+    classes = read_classes(write(["missile", "cat", "missile"]))
+    assert classes.names == ("missile (0)", "cat", "missile (2)")
+    assert classes.prompt_names == (("missile",), ("cat",), ("missile",))
+
+
+def test_numbered_names_stay_distinct_from_names_that_look_like_them(write):
+    assert len(set(read_classes(write(["a", "a", "a (0)", "b"])).names)) == 4
+
+
+def test_folders_of_classes_that_share_a_name_lead_to_their_own(write, make_folder, encoded):
+    source = open_folder(make_folder({"n1/1.png": encoded(), "n2/1.png": encoded()}))
+    labels, how = labels_for(source, read_classes(write({"n2": "missile", "n1": "missile"})))
+    assert (labels.tolist(), how) == ([1, 0], "by name")
+
+
+def test_synonyms_stand_for_one_class(write):
+    classes = read_classes(write([["happy", "smiling"], ["angry"]]))
+    assert classes.names == ("happy", "angry")
+    assert classes.prompt_names == (("happy", "smiling"), ("angry",))
+
+
+@pytest.mark.parametrize(("key", "count"), [("imagenet", 1000), ("fer2013", 7)])
+def test_published_class_lists_are_read_as_they_stand(key, count, shared_data):
+    names = read_classes(f"{shared_data}/data/texts/templates/classes.json:{key}").names
+    assert len(set(names)) == len(names) == count
 
 
 def test_missing_class_file_is_a_data_error(tmp_path):
@@ -100,6 +129,13 @@ def test_templates_come_from_lists_keys_and_lines(write):
     assert read_templates(write(["a {c}.", "the {}."])) == expected
     assert read_templates(f"{write({'dtd': ['a {}.', 'the {}.']})}:dtd") == expected
     assert read_templates(write("a {}.\nthe {c}.\n", "templates.txt")) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "read"), [("{} in the wild.", "{} in the wild."), ("{c} texture.", "{} texture."), ("{}", "{}")]
+)
+def test_lines_may_begin_with_the_place_of_the_name(first, read, write):
+    assert read_templates(write(f"{first}\na photo of a {{}}.\n", "t.txt")) == (read, "a photo of a {}.")
 
 
 @pytest.mark.parametrize(
@@ -216,6 +252,31 @@ def test_folders_that_do_not_match_are_an_error_even_if_the_counts_agree(make_fo
     source = open_folder(make_folder({"n01/1.png": encoded(), "n02/1.png": encoded()}))
     with pytest.raises(DataError, match=r"'n01', 'n02' are not in the class list \('cat', 'dog'\).*JSON object"):
         labels_for(source, ClassList(("cat", "dog")))
+
+
+SHARED = ClassList(("missile (0)", "cat", "missile (2)"), spoken=(("missile",), ("cat",), ("missile",)))
+
+
+def test_written_label_says_which_class_of_a_shared_name_is_meant(encoded):
+    labels, how = labels_for(pets(encoded, ["missile", "missile", "cat"], labels=[2, 0, 1]), SHARED)
+    assert (labels.tolist(), how) == ([2, 0, 1], "by name")
+
+
+def test_shared_name_with_the_label_of_another_class_is_an_error(encoded):
+    with pytest.raises(DataError, match=r"'missile' stand for several classes.*label 1, but position 0 and 2"):
+        labels_for(pets(encoded, ["missile", "cat"], labels=[1, 0]), SHARED)
+
+
+def test_folder_of_a_shared_name_is_an_error(make_folder, encoded):
+    source = open_folder(make_folder({"missile/1.png": encoded(), "cat/1.png": encoded()}))
+    with pytest.raises(DataError, match="'missile' stand for several classes of the list"):
+        labels_for(source, SHARED)
+
+
+def test_data_may_use_any_synonym(encoded):
+    classes = ClassList(("happy", "angry"), spoken=(("happy", "smiling"), ("angry",)))
+    labels, how = labels_for(pets(encoded, ["angry", "Smiling"], labels=[0, 1]), classes)
+    assert (labels.tolist(), how) == ([1, 0], "by name")
 
 
 def test_unlabelled_images_are_an_error(encoded):

@@ -64,6 +64,12 @@ def test_manifest_takes_precedence_over_folders(make_folder, encoded):
     assert len(source.where(domain="photo")) == 1
 
 
+def test_manifest_may_list_files_without_a_known_suffix(make_folder, encoded):
+    manifest = b"path,label\nimg1,0\nimg2.png,1\n"
+    source = open_folder(make_folder({"manifest.csv": manifest, "img1": encoded(1), "img2.png": encoded(2)}))
+    assert [source.read(index) for index in range(2)] == [encoded(1), encoded(2)]
+
+
 def test_manifest_cannot_reach_outside_the_folder(make_folder, encoded):
     make_folder({"secret.png": encoded()}, "other")
     root = make_folder({"manifest.csv": b"path\n../other/secret.png\n", "a/1.png": encoded()})

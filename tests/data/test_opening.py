@@ -29,6 +29,23 @@ def test_split_of_a_source_without_splits_is_an_error(make_folder, encoded):
         open_source(make_folder({"cat/1.png": encoded()}), split="test")
 
 
+@pytest.fixture
+def divided(make_tar, encoded):
+    manifest = b"path,split\n1.png,train\n2.png,test\n3.png,val\n"
+    return make_tar({"manifest.csv": manifest, **{f"{name}.png": encoded(name) for name in (1, 2, 3)}})
+
+
+@pytest.mark.parametrize("asked", ["train", ["train", "val"]])
+def test_split_and_a_condition_that_excludes_it_are_an_error(asked, divided):
+    with pytest.raises(DataError, match=r"no image is in split test and has split=.*train"):
+        open_source(divided, split="test", where={"split": asked})
+
+
+@pytest.mark.parametrize("asked", ["test", ["train", "test"]])
+def test_split_narrows_a_condition_on_the_split(asked, divided):
+    assert list(open_source(divided, split="test", where={"split": asked}).ids) == ["2.png"]
+
+
 def test_eurosat_test_split_is_selected_by_the_manifest(shared_data):
     source = open_source(shared_data / "data/images/eurosat.tar", split="test")
     assert len(source) == 4000

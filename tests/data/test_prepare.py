@@ -107,9 +107,30 @@ def test_split_names_are_made_fit_for_tfds(tmp_path, encoded):
     assert len(open_tfds(tmp_path / "out", "unassigned")) == 1
 
 
-def test_unlabelled_images_have_no_label_feature(tmp_path, encoded):
-    prepare(memory_source([encoded()] * 2, labels=[0, -1]), tmp_path / "out", "my_set")
-    assert open_tfds(tmp_path / "out").labels.tolist() == [-1, -1]
+def test_set_without_labels_has_no_label_feature(tmp_path, encoded):
+    prepare(memory_source([encoded()] * 2), tmp_path / "out", "my_set")
+    assert not open_tfds(tmp_path / "out").explicit_labels
+
+
+def test_image_without_a_label_leaves_the_labels_of_the_others(tmp_path, encoded):
+    source = memory_source([encoded()] * 3, labels=[1, -1, 0], classnames=["dog", "", "cat"])
+    prepare(source, tmp_path / "out", "my_set")
+    back = open_tfds(tmp_path / "out")
+    assert back.labels.tolist() == [1, -1, 0]
+    assert list(back.classnames) == ["dog", "", "cat"]
+
+
+def test_columns_that_tfds_does_not_take_are_renamed_and_reported(make_tar, tmp_path, encoded):
+    from clipjax.data.tar import open_tar
+
+    columns = ["super-category", "super_category", "image", "2nd", ""]
+    values = ["animal", "beast", "x", "y", "z"]
+    manifest = "\n".join([",".join(["path", *columns]), ",".join(["1.png", *values])])
+    source = open_tar(make_tar({"manifest.csv": manifest.encode(), "1.png": encoded(1)}))
+    summary = prepare(source, tmp_path / "out", "my_set")
+    back = open_tfds(tmp_path / "out")
+    assert [list(back.column(summary.renamed.get(column, column))) for column in columns] == [[v] for v in values]
+    assert set(summary.renamed) == set(columns) - {"super_category"}
 
 
 def test_classes_that_share_a_name_stay_apart(tmp_path, encoded):

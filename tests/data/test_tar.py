@@ -146,6 +146,44 @@ def test_image_given_as_a_tar_is_a_data_error(tmp_path, encoded):
         open_tar(tmp_path / "1.png")
 
 
+def test_fingerprint_notices_other_images_of_the_same_sizes_in_a_tar_without_times(make_tar, encoded):
+    fingerprints = set()
+    for time in (1, 2):
+        path = make_tar({"cat/1.bmp": encoded(time, "BMP"), "dog/1.bmp": encoded(9, "BMP")})
+        os.utime(path, ns=(time, time))
+        fingerprints.add(open_tar(path).fingerprint)
+    assert len(fingerprints) == 2
+
+
+def test_fingerprint_of_an_untouched_tar_stays(make_tar, files):
+    path = make_tar(files)
+    assert open_tar(path).fingerprint == open_tar(path).fingerprint
+
+
+@pytest.mark.parametrize("folder", ["pics/", "./pics/", "data/pics/"])
+def test_manifest_in_the_one_folder_around_everything_is_used(folder, make_tar, encoded):
+    content = {"manifest.csv": b"path,label,classname\nx/1.png,1,zebra\n", "x/1.png": encoded(1), "x/2.png": encoded(2)}
+    wrapped = {folder + name: data for name, data in content.items()}
+    source = open_tar(make_tar({"._pics": b"", **wrapped}))
+    assert (list(source.ids), list(source.classnames), source.labels.tolist()) == (["x/1.png"], ["zebra"], [1])
+    assert source.read(0) == encoded(1)
+
+
+def test_manifest_of_a_part_of_the_tar_is_remarked_on_and_not_used(make_tar, encoded):
+    source = open_tar(make_tar({"a/manifest.csv": b"path\n1.png\n", "a/1.png": encoded(), "b/2.png": encoded()}))
+    assert list(source.ids) == ["a/1.png", "b/2.png"]
+    assert "a/manifest.csv is not used" in source.notes[0]
+
+
+def test_chain_of_long_names_is_a_data_error(tmp_path):
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 5
+    block = header.tobuf(tarfile.GNU_FORMAT) + b"abcd\0".ljust(512, b"\0")
+    (tmp_path / "chain.tar").write_bytes(block * 3000 + bytes(1024))
+    with pytest.raises(DataError, match=r"chain\.tar: damaged tar"):
+        open_tar(tmp_path / "chain.tar")
+
+
 def test_tar_that_shrinks_while_in_use_is_a_data_error(make_tar, files):
     path = make_tar(files)
     source = open_tar(path)

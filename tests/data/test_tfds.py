@@ -69,6 +69,25 @@ def test_tfrecord_set_says_how_to_convert_it(prepared):
         open_tfds(prepared)
 
 
+def test_set_of_bare_tensors_is_a_data_error(prepared):
+    tensor = {"shape": {}, "dtype": "int64", "encoding": "none"}
+    features = {"pythonClassName": "tensorflow_datasets.core.features.tensor_feature.Tensor", "tensor": tensor}
+    (prepared / "features.json").write_text(json.dumps(features))
+    with pytest.raises(DataError, match="its records are no dict of features"):
+        open_tfds(prepared)
+
+
+def test_opening_reports_its_progress_over_all_splits(prepared):
+    reported = []
+
+    def watch(items, *, total, label, unit="images", step=1):
+        reported.append(total)
+        yield from items
+
+    assert len(open_tfds(prepared, progress=watch)) == 6
+    assert reported == [6]
+
+
 @pytest.mark.parametrize("damage", ["truncate", "delete"])
 def test_damaged_records_are_a_data_error(damage, prepared):
     for path in prepared.glob("*train*"):

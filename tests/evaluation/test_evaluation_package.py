@@ -3,7 +3,7 @@ import sys
 
 
 def test_measuring_does_not_import_what_only_fitting_and_training_need():
-    code = "import sys, clipjax.evaluation, clipjax.evaluation.linear_probe; print(*sys.modules)"
+    code = "import sys, clipjax.evaluation, clipjax.classify.linear_probe; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert "clipjax.evaluation.linear_probe" in modules
+    assert "clipjax.classify.linear_probe" in modules
     assert not {"jax", "flax", "sklearn", "torch", "transformers"} & set(modules)
