@@ -42,13 +42,22 @@ def pair_logits(
     Raises:
       ValueError: the embeddings are not two matrices with the same number of columns, or hold no rows.
     """
-    if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1]:
-        raise ValueError(f"expected embeddings [images, dim] and [texts, dim], got {image.shape} and {text.shape}")
-    if 0 in image.shape or 0 in text.shape:
-        raise ValueError(f"a loss over pairs needs at least one pair, got {image.shape} and {text.shape}")
+    check_embeddings(image, text)
     if normalize:
         image, text = unit_rows(image), unit_rows(text)
     # Scaling the product instead would let XLA fuse the scaling into the softmax's subtraction of its
     # maximum, which then rounds otherwise than the maximum did: at very large scales the loss overflows.
     image = image.astype(jnp.float32) * jnp.asarray(logit_scale, jnp.float32)
     return jnp.matmul(image, text.astype(jnp.float32).T, precision=jax.lax.Precision.HIGHEST)
+
+
+def check_embeddings(image: Float[jax.Array, "images dim"], text: Float[jax.Array, "texts dim"]) -> None:
+    """Refuse embeddings that cannot be compared.
+
+    Raises:
+      ValueError: not two matrices with the same number of columns, or one without rows.
+    """
+    if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1]:
+        raise ValueError(f"expected embeddings [images, dim] and [texts, dim], got {image.shape} and {text.shape}")
+    if 0 in image.shape or 0 in text.shape:
+        raise ValueError(f"a loss over pairs needs at least one pair, got {image.shape} and {text.shape}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from clipjax.losses import clip_loss
+from clipjax.losses import clip_loss, equal_caption_mask, equal_caption_targets
 
 INFONCE = ["all_equal", "batch_one", "large_norms", "scale100", "small", "tall", "unit_inputs", "wide"]
 GOLDEN = [f"contrastive_infonce_{n}" for n in INFONCE] + ["contrastive_soft_dense", "contrastive_soft_groups"]
@@ -17,17 +17,20 @@ GOLDEN = [f"contrastive_infonce_{n}" for n in INFONCE] + ["contrastive_soft_dens
 def naive_loss(float64_similarity):
     """The loss as loops over float64 numbers."""
 
-    def cross_entropy(scores, targets):
-        top = max(scores)
-        log_total = top + math.log(sum(math.exp(s - top) for s in scores))
+    def cross_entropy(scores, targets, ignored):
+        choices = [s for s, t, i in zip(scores, targets, ignored) if t > 0 or not i]
+        top = max(choices)
+        log_total = top + math.log(sum(math.exp(s - top) for s in choices))
         return sum(t * (log_total - s) for t, s in zip(targets, scores))
 
-    def loss(image, text, scale, targets=None, normalize=True):
+    def loss(image, text, scale, targets=None, mask=None, normalize=True):
         scores = (float(scale) * float64_similarity(image, text, normalize)).tolist()
         images, texts = len(scores), len(scores[0])
         to_text, to_image = (np.eye(images),) * 2 if targets is None else targets
-        by_image = sum(cross_entropy(scores[i], to_text[i]) for i in range(images))
-        by_text = sum(cross_entropy([row[j] for row in scores], to_image[j]) for j in range(texts))
+        ignored = np.zeros((images, texts), bool) if mask is None else np.asarray(mask)
+        by_image = sum(cross_entropy(scores[i], to_text[i], ignored[i]) for i in range(images))
+        columns = zip(*scores)
+        by_text = sum(cross_entropy(column, to_image[j], ignored[:, j]) for j, column in enumerate(columns))
         return (by_image / images + by_text / texts) / 2
 
     return loss
@@ -69,6 +72,80 @@ def test_soft_targets_equal_a_loop(getkey, naive_loss, central_differences):
     assert_allclose(value, naive(image, text, 10.0), rtol=1e-5)
     for grad, want in zip(grads, central_differences(naive, image, text, 10.0)):
         assert_allclose(grad, want, rtol=1e-4, atol=1e-5)
+
+
+MASK = np.array([[c in row for c in "abcde"] for row in ("abd", "", "bce", "d", "cd")])
+IDS = np.array([3, 7, 3, 1, 7])
+
+
+@pytest.mark.parametrize("chunk", [None, 2], ids=["at_once", "chunked"])
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_mask_equals_a_loop_that_skips(getkey, naive_loss, central_differences, soft, chunk):
+    image, text = pairs(getkey())
+    targets = None
+    if soft:
+        targets = tuple(jnp.where(distributions(getkey(), 5, 5) > 0.2, 0.4, 0.0) for _ in range(2))
+    naive = functools.partial(naive_loss, targets=targets and [np.asarray(t, np.float64) for t in targets], mask=MASK)
+    loss = functools.partial(clip_loss, targets=targets, mask=jnp.asarray(MASK), chunk=chunk)
+    value, grads = value_and_grad(loss, (0, 1, 2))(image, text, jnp.float32(10.0))
+    assert_allclose(value, naive(image, text, 10.0), rtol=1e-5)
+    for grad, want in zip(grads, central_differences(naive, image, text, 10.0)):
+        assert_allclose(grad, want, rtol=1e-4, atol=1e-5)
+
+
+def test_ignored_equal_ids_equal_their_mask(getkey, naive_loss):
+    image, text = pairs(getkey())
+    want = naive_loss(image, text, 10.0, mask=IDS[:, None] == IDS)
+    assert_allclose(clip_loss(image, text, 10.0, ids=jnp.asarray(IDS)), want, rtol=1e-5)
+    mask = equal_caption_mask(jnp.asarray(IDS), jnp.asarray(IDS))
+    assert_allclose(clip_loss(image, text, 10.0, mask=mask), want, rtol=1e-5)
+
+
+def test_shared_equal_ids_equal_their_targets(getkey, naive_loss):
+    image, text = pairs(getkey())
+    equal = (IDS[:, None] == IDS).astype(float)
+    want = naive_loss(image, text, 10.0, targets=(equal / equal.sum(1, keepdims=True),) * 2)
+    assert_allclose(clip_loss(image, text, 10.0, ids=jnp.asarray(IDS), equal_ids="share"), want, rtol=1e-5)
+    targets = equal_caption_targets(jnp.asarray(IDS), jnp.asarray(IDS))
+    assert_allclose(clip_loss(image, text, 10.0, targets=targets), want, rtol=1e-5)
+
+
+def test_ignored_pair_gets_no_gradient_however_large_its_logit():
+    text = jnp.eye(3) * jnp.float32(1e4)
+    image = text.at[0].set(0.0).at[0, 1].set(1e4)
+    mask = jnp.zeros((3, 3), bool).at[0, 1].set(True)
+    loss = functools.partial(clip_loss, mask=mask, normalize=False)
+    value, (image_grad, text_grad) = value_and_grad(loss, (0, 1))(image, text, jnp.float32(1.0))
+    assert np.isfinite(value) and np.isfinite(image_grad).all() and np.isfinite(text_grad).all()
+    assert text_grad[1, 1] == 0
+
+
+@pytest.mark.parametrize("chunk", [None, 2], ids=["at_once", "chunked"])
+def test_without_any_negative_nothing_is_to_learn(getkey, chunk):
+    image, text = pairs(getkey())
+    loss = functools.partial(clip_loss, mask=jnp.ones((5, 5), bool), chunk=chunk)
+    value, grads = value_and_grad(loss, (0, 1, 2))(image, text, jnp.float32(50.0))
+    assert value == 0
+    assert all(not np.asarray(g).any() for g in grads)
+
+
+@pytest.mark.parametrize("chunk", [None, 2], ids=["at_once", "chunked"])
+def test_row_without_targets_or_choices_costs_nothing(getkey, chunk):
+    image, text = pairs(getkey())
+    targets = (jnp.eye(5).at[2].set(0.0),) * 2
+    mask = jnp.zeros((5, 5), bool).at[2].set(True)
+    value, grads = value_and_grad(functools.partial(clip_loss, targets=targets, mask=mask, chunk=chunk), (0, 1))(
+        image, text, jnp.float32(10.0)
+    )
+    assert np.isfinite(value) and all(np.isfinite(g).all() for g in grads)
+    assert_allclose(grads[0][2], 0.0)
+
+
+def test_targets_are_constants_to_the_gradient(getkey):
+    image, text = pairs(getkey())
+    targets = distributions(getkey(), 5, 5), distributions(getkey(), 5, 5)
+    grads = jax.grad(lambda targets: clip_loss(image, text, 10.0, targets=targets))(targets)
+    assert all(not np.asarray(g).any() for g in grads)
 
 
 def test_several_texts_per_image_equal_a_loop(getkey, naive_loss):
@@ -155,6 +232,22 @@ def test_targets_of_the_wrong_shape_are_refused(getkey):
     image, text = pairs(getkey())
     with pytest.raises(ValueError, match=r"\(5, 3\) expected"):
         clip_loss(image[:3], text, 20.0, targets=(jnp.ones((3, 5)), jnp.ones((3, 5))))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"mask": jnp.ones((5, 4), bool)}, "a mask of shape"),
+        ({"ids": jnp.arange(4)}, "one id per pair"),
+        ({"equal_ids": "share"}, "needs ids"),
+        ({"equal_ids": "share", "ids": jnp.arange(5), "targets": (jnp.eye(5),) * 2}, "no targets"),
+        ({"equal_ids": "merge"}, "is one of"),
+        ({"chunk": 0}, "at least 1"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(getkey, options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        clip_loss(*pairs(getkey()), 20.0, **options)
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -16,11 +16,14 @@ GOLDEN = ["contrastive_siglip_init", "contrastive_siglip_trained", "contrastive_
 def naive_loss(float64_similarity):
     """The loss as loops over float64 numbers."""
 
-    def loss(image, text, scale, bias, normalize=True):
+    def loss(image, text, scale, bias, normalize=True, ids=None, share=False):
         total = 0.0
+        ids = range(len(image)) if ids is None else ids
         for i, row in enumerate(float64_similarity(image, text, normalize).tolist()):
             for j, similarity in enumerate(row):
-                logit = (1 if i == j else -1) * (float(scale) * similarity + float(bias))
+                if i != j and ids[i] == ids[j] and not share:
+                    continue
+                logit = (1 if ids[i] == ids[j] else -1) * (float(scale) * similarity + float(bias))
                 total += math.log1p(math.exp(-abs(logit))) + max(-logit, 0.0)
         return total / len(image)
 
@@ -46,6 +49,19 @@ def test_value_and_gradients_equal_a_loop(getkey, naive_loss, central_difference
     )
     assert_allclose(value, naive(image, text, scale, bias), rtol=1e-5)
     for grad, want in zip(grads, central_differences(naive, image, text, scale, bias)):
+        assert_allclose(grad, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [None, 2], ids=["at_once", "chunked"])
+@pytest.mark.parametrize("equal_ids", ["ignore", "share"])
+def test_equal_ids_equal_a_loop(getkey, naive_loss, central_differences, equal_ids, chunk):
+    image, text = pairs(getkey())
+    ids = [3, 7, 3, 1, 7]
+    naive = functools.partial(naive_loss, ids=ids, share=equal_ids == "share")
+    loss = functools.partial(siglip_loss, ids=jnp.asarray(ids), equal_ids=equal_ids, chunk=chunk)
+    value, grads = value_and_grad(loss, (0, 1, 2, 3))(image, text, jnp.float32(10.0), jnp.float32(-3.0))
+    assert_allclose(value, naive(image, text, 10.0, -3.0), rtol=1e-5)
+    for grad, want in zip(grads, central_differences(naive, image, text, 10.0, -3.0)):
         assert_allclose(grad, want, rtol=1e-4, atol=1e-4)
 
 
