@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.flops import image_flops, peak_flops, text_flops
+from benchmarks.flops import image_flops, text_flops
 from benchmarks.peers import (
     TorchPeer,
     images_and_tokens,
@@ -32,6 +32,7 @@ from benchmarks.timing import alternate, machine
 from clipjax.losses import clip_loss
 from clipjax.models.clip import CLIP, Params
 from clipjax.models.config import CLIPConfig, ViTConfig
+from clipjax.parallel.chips import peak_flops
 
 
 @dataclass(frozen=True)

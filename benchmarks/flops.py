@@ -25,18 +25,3 @@ def text_flops(config: CLIPConfig, length: int) -> int:
     if text is None:
         raise ValueError("this model has no text tower")
     return transformer_flops(text, length) + 2 * text.width * (config.embed_dim or 0)
-
-
-# dense bfloat16 products of float32 sums, as the manufacturers state them
-_PEAK_BF16 = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "A100": 312e12,
-}
-
-
-def peak_flops(device_kind: str) -> float | None:
-    """Return a device's peak bfloat16 rate per second; None where it is not in the table."""
-    return next((rate for name, rate in _PEAK_BF16.items() if name in device_kind), None)

@@ -133,8 +133,12 @@ def run_blocks(
     causal: bool,
     remat: Remat = "none",
     prompts: Float[Array, "layers prompts width"] | None = None,
+    rows: jax.sharding.Sharding | None = None,
 ) -> Float[Array, "batch tokens width"]:
     """Scan the blocks over `x`.
+
+    `rows` says on which devices the batch lies. Without it a compiler that is given kernels in pieces
+    would rather send activations around than fetch the kernels.
 
     `prompts` are extra tokens for each layer (deep visual prompts, VPT arXiv 2203.12119): they
     are appended before a block and dropped after it, so the output has the tokens of `x`.
@@ -143,6 +147,8 @@ def run_blocks(
 
     def layer(x, scanned):
         block, prompt = scanned
+        if rows is not None:
+            x = jax.lax.with_sharding_constraint(x, rows)
         if prompt is not None:
             prompt = jnp.broadcast_to(prompt.astype(x.dtype), (x.shape[0], *prompt.shape))
             x = jnp.concatenate([x, prompt], axis=1)

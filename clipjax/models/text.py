@@ -1,5 +1,6 @@
 """The causal text transformer: token and position embeddings, blocks, pooling at the end of text."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -40,10 +41,11 @@ class TextTransformer(nnx.Module):
         *,
         token_embeddings: Float[Array, "batch length width"] | None = None,
         remat: Remat = "none",
+        rows: jax.sharding.Sharding | None = None,
     ) -> Features:
         embedded = self.embed(tokens) if token_embeddings is None else token_embeddings
         x = (embedded + self.position_embedding[: tokens.shape[1]]).astype(self.dtype)
-        x = run_blocks(self.blocks, x, causal=True, remat=remat)
+        x = run_blocks(self.blocks, x, causal=True, remat=remat, rows=rows)
         states = self.final_norm(x)
         ends = end_of_text(self.config, tokens)
         return Features(states, jnp.take_along_axis(states, ends[:, None, None], axis=1)[:, 0])

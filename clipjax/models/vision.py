@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -57,10 +58,11 @@ class VisionTransformer(nnx.Module):
         *,
         prompts: Float[Array, "layers prompts features"] | None = None,
         remat: Remat = "none",
+        rows: jax.sharding.Sharding | None = None,
     ) -> Features:
         patches = self.patch_embedding(images)
         start = jnp.broadcast_to(self.class_embedding[...], (patches.shape[0], 1, patches.shape[2]))
         x = jnp.concatenate([start.astype(self.dtype), patches], axis=1)
         x = self.pre_norm(x + self.position_embedding[...].astype(self.dtype)).astype(self.dtype)
-        tokens = run_blocks(self.blocks, x, causal=False, remat=remat, prompts=prompts)
+        tokens = run_blocks(self.blocks, x, causal=False, remat=remat, prompts=prompts, rows=rows)
         return Features(tokens, self.post_norm(tokens[:, 0]))

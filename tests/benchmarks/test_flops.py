@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.flops import image_flops, peak_flops, text_flops
+from benchmarks.flops import image_flops, text_flops
 from clipjax.models.clip import CLIP
 from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
@@ -39,11 +39,3 @@ def test_each_further_layer_costs_the_same():
 def test_resnet_is_not_counted_as_a_transformer():
     with pytest.raises(ValueError, match="vision transformers"):
         image_flops(replace(CONFIG, vision=ResNetConfig(64, 4, (1, 1, 1, 1), 2)))
-
-
-def test_peak_is_known_by_part_of_the_device_kind():
-    assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
-
-
-def test_peak_of_an_unknown_device_is_not_guessed():
-    assert peak_flops("cpu") is None
