@@ -26,3 +26,11 @@ class DataError(ClipjaxError):
 
 class OutputError(ClipjaxError):
     """A result that cannot be written: it exists already, the disk is full, the place is not writable."""
+
+
+class TrainingError(ClipjaxError):
+    """A run that cannot go on: it diverged, or its directory belongs to another run."""
+
+
+class Stopped(ClipjaxError):
+    """A run that was asked to stop, saved its state and goes on when it is started again."""

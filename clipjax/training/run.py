@@ -1,0 +1,175 @@
+"""A run: what a method needs around it, a directory, a mesh, checkpoints, metrics, and memory of work done.
+
+A method calls `run.fit(stage)` once for each stage and `run.once(name, fn)` for the work between
+them. Both are stored under a fingerprint of what they depend on: a restart does not repeat
+them, and does not reuse them when something they depend on has changed.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from clipjax.errors import OutputError
+from clipjax.outputs import new_file
+from clipjax.parallel.agreement import everywhere, meet
+from clipjax.progress import Progress, silent
+from clipjax.training.checkpoints import Keeping, StaleCheckpoint
+from clipjax.training.fit import Fitted, Pace, fit
+from clipjax.training.metrics import JsonLines, Sink
+from clipjax.training.stage import Stage
+
+_NOTE = "run.json"
+
+logger = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Where and how a method runs. Without a `folder` nothing is stored and nothing resumed."""
+
+    folder: Path | None = None
+    mesh: Mesh | None = None
+    keeping: Keeping = Keeping()
+    pace: Pace = Pace()
+    sinks: Sequence[Sink] = ()
+    progress: Progress = silent
+
+    def fit(self, stage: Stage) -> Fitted:
+        """Run a stage, go on with it, or read what it ended with (see `training.fit`).
+
+        Checkpoints of the same stage with other inputs, from before something changed, are removed.
+        """
+        sinks = list(self.sinks)
+        folder = None
+        if self.folder is not None:
+            sinks.append(JsonLines(self.folder / "metrics.jsonl"))
+            folder = self.folder / "stages" / stage.name
+        start = functools.partial(
+            fit, mesh=self.mesh, keeping=self.keeping, pace=self.pace, sinks=sinks, progress=self.progress
+        )
+        try:
+            return start(stage, folder=folder)
+        except StaleCheckpoint:
+            logger.warning("%s: what this stage depends on has changed; it starts anew", folder)
+        if jax.process_index() == 0 and folder is not None:
+            _remove(folder)
+        meet()
+        return start(stage, folder=folder)
+
+    def once(self, name: str, compute: Callable[[], Mapping[str, Any]], *, depends: Any) -> Arrays:
+        """Return `compute()`'s arrays, from the run's directory if they were computed before.
+
+        `depends` is anything with a faithful `repr` that names all the result depends on.
+
+        Raises:
+          OutputError: the result cannot be written.
+        """
+        key = hashlib.sha256(repr(depends).encode()).hexdigest()
+        if self.folder is None:
+            return _arrays(compute())
+        path = self.folder / "once" / f"{name}.npz"
+        known = _read(path, key)
+        if everywhere(known is not None):
+            return known or {}
+        result = _arrays(compute())
+        if jax.process_index() == 0:
+            with new_file(path, overwrite=True) as staged, staged.open("wb") as file:
+                np.savez(file, **result, _key=np.array(key))  # pyright: ignore[reportArgumentType]
+        return result
+
+
+def open_run(path: str | os.PathLike, identity: Mapping[str, Any], *, overwrite: bool = False, **options: Any) -> Run:
+    """Make a run's directory, or go on in one that holds the same run.
+
+    Args:
+      identity: plain values that say what the run is: method, configuration, weights, images.
+
+    Raises:
+      OutputError: the directory holds another run or something else; the message says what differs.
+    """
+    if "://" in os.fspath(path):
+        raise OutputError(f"{path}: is not a path; mount the bucket (Cloud Storage FUSE) and give where it is mounted")
+    folder = Path(path)
+    wanted = json.loads(json.dumps(dict(identity), default=str))
+    if jax.process_index() == 0:
+        try:
+            _claim(folder, wanted, overwrite=overwrite)
+        finally:
+            meet()
+    else:
+        meet()
+        _claim(folder, wanted, overwrite=False)
+    return Run(folder=folder, **options)
+
+
+def _claim(folder: Path, wanted: dict[str, Any], *, overwrite: bool) -> None:
+    note = folder / _NOTE
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; choose another directory")
+    if overwrite and note.is_file():
+        _remove(folder)
+    if note.is_file():
+        _compare(folder, _identity(note), wanted)
+    elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise OutputError(f"{folder}: is not empty and holds no run of clipjax; choose another directory")
+    else:
+        with new_file(note) as staged:
+            staged.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+
+
+def _identity(note: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{note}: cannot be read ({error}); pass --overwrite to replace the run") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be removed ({error.strerror}); choose another directory") from error
+
+
+def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise OutputError(
+                f"{folder}: holds another run ({name} was {_short(found.get(name))}, now {_short(wanted.get(name))}); "
+                "choose another directory, or pass --overwrite to replace it"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _arrays(result: Mapping[str, Any]) -> Arrays:
+    return {name: np.asarray(value) for name, value in result.items()}
+
+
+def _read(path: Path, key: str) -> Arrays | None:
+    """Read a stored result; None when there is none, it is damaged, or it was made from something else."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if content.zip.testzip() is not None or str(content["_key"]) != key:
+                return None
+            return {name: content[name] for name in content.files if name != "_key"}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
