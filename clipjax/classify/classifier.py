@@ -13,7 +13,7 @@ from clipjax.models.clip import CLIP, Params, unit
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-    """A CLIP and one unit vector for each class.
+    """A CLIP and one vector for each class, of length one unless the head was fitted; then it may have a `bias`.
 
     `provenance` says in plain values how it came about; it is stored with results.
     """
@@ -23,14 +23,16 @@ class Classifier:
     class_names: tuple[str, ...]
     class_weights: Float[Array, "classes dim"]
     provenance: dict[str, object] = dataclasses.field(default_factory=dict)
+    bias: Float[Array, " classes"] | None = None
 
     def scores(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch classes"]:
-        """Score normalised images: cosine to each class weight, times exp(logit_scale)."""
+        """Score normalised images: cosine to each class weight, times exp(logit_scale), plus the bias."""
         return self.scores_of(self.model.encode_image(self.params, images))
 
     def scores_of(self, embeddings: Float[Array | np.ndarray, "batch dim"]) -> Float[Array, "batch classes"]:
         """Score image embeddings, which need not be normalised."""
-        return _scores(self.params["logit_scale"], embeddings, self.class_weights)
+        scores = _scores(self.params["logit_scale"], embeddings, self.class_weights)
+        return scores if self.bias is None else scores + self.bias
 
 
 @jax.jit

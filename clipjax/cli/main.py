@@ -14,13 +14,16 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from clipjax.cli import convert, data, doctor, embed, inspect, probe, retrieve, zeroshot
-from clipjax.errors import ClipjaxError
+from clipjax.cli import adapt, convert, data, doctor, embed, inspect, plan, probe, retrieve, train, zeroshot
+from clipjax.errors import ClipjaxError, Stopped
 
-SUBCOMMANDS = (doctor, convert, inspect, embed, zeroshot, retrieve, probe, data)
+SUBCOMMANDS = (doctor, convert, inspect, embed, zeroshot, retrieve, probe, adapt, train, plan, data)
 
 MISTAKE = 2
 """The exit status after a mistake that the user can mend. After Ctrl-C it is 130, as in a shell."""
+
+RESTART = 75
+"""The exit status of a run that was asked to stop and saved its state (EX_TEMPFAIL): started again, it goes on."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,6 +78,9 @@ def _run(args: argparse.Namespace) -> int:
         status = args.run(args) or 0
         sys.stdout.flush()
         return status
+    except Stopped as error:
+        print(f"clipjax: {error}", file=sys.stderr)
+        return RESTART
     except ClipjaxError as error:
         return _complain(str(error))
     except BrokenPipeError:

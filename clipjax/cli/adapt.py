@@ -1,0 +1,160 @@
+"""clipjax adapt --method finetune --weights ViT-B-32.pt --images photos/ --classes classes.txt -o run"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipjax.cli.options import IMAGES_HELP, add_classes, add_json, given, positive
+
+if TYPE_CHECKING:
+    from clipjax.classify.classifier import Classifier
+    from clipjax.data.source import ImageSource
+    from clipjax.evaluation.accuracy_report import AccuracyReport
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "adapt",
+        help="adapt a model to images, with or without labels",
+        description="Adapt a model to the images of one domain. What comes out, a checkpoint for PyTorch and JAX "
+        "with its class weights, is RUN/model. A run that was stopped goes on when the command is repeated.",
+    )
+    parser.add_argument("--method", required=True, metavar="NAME", help="zero_shot, finetune, linear_probe")
+    parser.add_argument("--weights", required=True, type=given, metavar="PATH", help="a checkpoint, or a hub name")
+    parser.add_argument("--images", required=True, type=given, metavar="PATH", help=IMAGES_HELP)
+    parser.add_argument("--split", metavar="NAME", help="only the images of this split")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these images; repeatable"
+    )
+    parser.add_argument("--splits-file", type=given, metavar="JSON", help="a CoOp split_zhou_*.json")
+    add_classes(parser)
+    parser.add_argument("--labels", action="store_true", help="learn from the images' own labels")
+    parser.add_argument("--shots", type=positive, metavar="K", help="learn from the labels of K images of each class")
+    parser.add_argument("--test", type=given, metavar="PATH", help="labelled images to measure on, before and after")
+    parser.add_argument("--test-split", metavar="NAME", help="measure on this split (of --test, or of --images)")
+    parser.add_argument("--test-where", action="append", default=[], metavar="COLUMN=VALUE", help="likewise")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE",
+        help="a setting of the method, such as epochs=5 or optimizer.lr=1e-6; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="default: float32")
+    parser.add_argument(
+        "--fsdp", type=positive, default=1, metavar="N", help="devices that share one copy of the model"
+    )
+    parser.add_argument("--checkpoint-every", type=positive, default=1000, metavar="STEPS", help="default: 1000")
+    parser.add_argument("-o", "--output", required=True, type=given, metavar="RUN", help="the run's directory")
+    parser.add_argument("--overwrite", action="store_true", help="replace another run in RUN")
+    add_json(parser)
+    parser.set_defaults(run=run, interrupted="what was done is kept; repeat the command to go on")
+
+
+def run(args: argparse.Namespace) -> None:
+    from clipjax.cli.console import progress
+    from clipjax.cli.problem_files import ProblemFiles, open_problem
+    from clipjax.cli.run_settings import RunSettings, log_to_stderr
+
+    log_to_stderr()
+    files = ProblemFiles(
+        weights=args.weights,
+        images=args.images,
+        split=args.split,
+        where=tuple(args.where),
+        splits_file=args.splits_file,
+        classes=args.classes,
+        template=tuple(args.template),
+        descriptions=args.descriptions,
+        labels=args.labels,
+        shots=args.shots,
+        test=args.test,
+        test_split=args.test_split,
+        test_where=tuple(args.test_where),
+        dtype=args.dtype,
+    )
+    settings = RunSettings(fsdp=args.fsdp, checkpoint_every=args.checkpoint_every)
+    folder = Path(args.output)
+    opened = open_problem(files, progress)
+    document = adapt_and_measure(
+        args.method, opened.problem, opened.test, nested(args.set), settings, folder, overwrite=args.overwrite
+    )
+    show(document, folder, as_json=args.json)
+
+
+def adapt_and_measure(method, problem, test, values, settings, folder: Path, *, overwrite: bool) -> dict[str, Any]:
+    """Run a method, save its classifier as RUN/model, and measure it before and after if there are test images."""
+    import jax
+
+    from clipjax.classify.saved import save_classifier
+    from clipjax.cli.console import progress
+    from clipjax.cli.run_settings import run_options
+    from clipjax.methods.adapt import adapt, identity
+    from clipjax.methods.registry import method_named
+    from clipjax.training.run import Run, open_run
+    from clipjax.training.settings import from_mapping
+
+    config = from_mapping(method_named(method).Config, values)
+    opened = open_run(folder, identity(method, problem, config), overwrite=overwrite)
+    run = Run(folder=opened.folder, **run_options(settings, folder))
+    classifier = adapt(method, problem, config=config, run=run)
+    if jax.process_index() == 0:
+        save_classifier(folder / "model", classifier, problem.tokenizer, overwrite=True)
+    document: dict[str, Any] = {"method": method, "images": len(problem.images), "run": str(folder)}
+    if test is not None:
+        zero_shot = problem.text_classifier(problem.params)
+        document["before"] = measured(zero_shot, test, progress).document()
+        document["after"] = measured(classifier, test, progress).document()
+        if jax.process_index() == 0:
+            (folder / "accuracy.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return document
+
+
+def measured(classifier: "Classifier", test: "ImageSource", progress) -> "AccuracyReport":
+    """Measure a classifier on labelled images."""
+    import numpy as np
+
+    from clipjax.classify.embed import embed_images
+    from clipjax.evaluation.accuracy_report import accuracy_report
+
+    rows, indices, _ = embed_images(classifier.model, classifier.params, test, progress=progress)
+    return accuracy_report(np.asarray(classifier.scores_of(rows)), test.labels[indices], classifier.class_names)
+
+
+def nested(pairs: list[str]) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; values are JSON where they can be (numbers, lists, true, null), else text.
+
+    Raises:
+      ConfigError: a pair without an equals sign.
+    """
+    from clipjax.errors import ConfigError
+
+    tree: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set {pair}: write NAME=VALUE, as in --set epochs=5")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        *folders, last = name.split(".")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = value
+    return tree
+
+
+def show(document: dict[str, Any], folder: Path, *, as_json: bool) -> None:
+    """Print what came out."""
+    from clipjax.cli.console import note, print_json, print_table
+
+    if as_json:
+        print_json(document)
+    elif "after" in document:
+        columns = ["classifier", "images", "top-1 %", "mean per class %", "ECE %"]
+        rows = [
+            [name, *(document[when][key] for key in ("images", "top1", "mean_per_class", "ece"))]
+            for name, when in (("zero-shot", "before"), (document["method"], "after"))
+        ]
+        print_table(f"{document['method']} on {document['images']:,} images", columns, rows)
+    note(f"wrote {folder / 'model'}: clipjax.load and transformers read it; metrics are in {folder / 'metrics.jsonl'}")

@@ -1,0 +1,129 @@
+"""From what a user points at (files, names, flags) to a `Problem`; shared by `clipjax adapt` and `clipjax train`."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from clipjax.cli.options import conditions
+from clipjax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clipjax.classify.problem import Problem
+    from clipjax.data.classes import ClassList
+    from clipjax.data.source import ImageSource
+    from clipjax.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class ProblemFiles:
+    """Where the parts of a problem lie.
+
+    `where` holds COLUMN=VALUE conditions. With `labels` the images' own labels are used: they become
+    the shots, `shots` of each class where that is given. `test` are labelled images to measure on.
+    """
+
+    weights: str
+    images: str
+    split: str | None = None
+    where: tuple[str, ...] = ()
+    splits_file: str | None = None
+    classes: str | None = None
+    template: tuple[str, ...] = ()
+    descriptions: str | None = None
+    labels: bool = False
+    shots: int | None = None
+    seed: int = 0
+    test: str | None = None
+    test_split: str | None = None
+    test_where: tuple[str, ...] = ()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A problem, and the labelled images that its classifiers are measured on, if there are any."""
+
+    problem: "Problem"
+    test: "ImageSource | None"
+
+
+def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
+    """Load the model, open the images, and match classes and labels.
+
+    Raises:
+      DataError, ConfigError, CheckpointError: a part cannot be read, or does not fit the others.
+    """
+    from clipjax.classify.class_texts import class_list_of, class_texts
+    from clipjax.classify.problem import DEFAULT_TEMPLATES, Problem
+    from clipjax.data.classes import read_classes, read_descriptions, read_templates
+    from clipjax.data.opening import open_source
+    from clipjax.weights.load import load
+
+    templates = [template for spec in files.template for template in read_templates(spec)]
+    classes = read_classes(files.classes) if files.classes else None
+    source = open_source(
+        files.images,
+        split=files.split,
+        where=conditions(files.where, "where"),
+        splits_file=files.splits_file,
+        progress=progress,
+    )
+    test = None
+    if files.test or files.test_split or files.test_where:
+        test = open_source(
+            files.test or files.images,
+            split=files.test_split,
+            where=conditions(files.test_where, "test_where"),
+            splits_file=files.splits_file,
+            progress=progress,
+        )
+    classes = classes or class_list_of(source)
+    names = list(dict.fromkeys(name for name, *_ in classes.prompt_names))
+    descriptions = read_descriptions(files.descriptions, names) if files.descriptions else None
+    if not templates and descriptions is None:
+        templates = [classes.template] if classes.template else list(DEFAULT_TEMPLATES)
+    prompts = class_texts(classes.prompt_names, templates, descriptions)
+    model, params = load(files.weights)
+    if model.config.vision is None or model.config.text is None:
+        raise ConfigError(f"{files.weights}: has one tower only; pass a checkpoint that has both")
+    problem = Problem(
+        model.replace(dtype=files.dtype),
+        params,
+        _tokenizer(files.weights, model.config.text),
+        tuple(classes.names),
+        tuple(map(tuple, prompts)),
+        source,
+        shots=_shots(source, classes, files) if files.labels or files.shots else None,
+    )
+    return Opened(problem, None if test is None else labelled(test, classes))
+
+
+def labelled(source: "ImageSource", classes: "ClassList") -> "ImageSource":
+    """Return the images with labels that are positions in the class list; those of other classes are left out.
+
+    Raises:
+      DataError: labels and class list do not fit together.
+    """
+    from clipjax.data.classes import labels_for
+
+    labels, _ = labels_for(source, classes)
+    return dataclasses.replace(source, labels=labels)
+
+
+def _shots(source: "ImageSource", classes: "ClassList", files: ProblemFiles) -> "ImageSource":
+    from clipjax.data.splits import few_shot
+
+    shots = labelled(source, classes)
+    return shots if files.shots is None else few_shot(shots, files.shots, files.seed)
+
+
+def _tokenizer(weights: str, text):
+    from clipjax.inputs.tokenizer import load_tokenizer
+    from clipjax.weights.load import resolve
+
+    tokenizer = load_tokenizer(resolve(weights))
+    if tokenizer.vocab_size > text.vocab_size:
+        raise ConfigError(
+            f"{weights}: the model has {text.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}; "
+            "put the model's own vocab.json and merges.txt (or tokenizer.json) beside them"
+        )
+    return dataclasses.replace(tokenizer, context_length=text.context_length)

@@ -1,0 +1,161 @@
+"""Contrastive fine-tuning with class texts as captions: the FLYP recipe (Goyal et al., arXiv 2212.00638).
+
+With labelled shots, or with the zero-shot classifier's own labels where there are none.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from clipjax.classify.classifier import Classifier
+from clipjax.classify.embed import embed_images, tokens_for
+from clipjax.classify.problem import Problem
+from clipjax.data.image_batches import ImageBatches
+from clipjax.data.samplers import Shuffled
+from clipjax.data.source import ImageSource
+from clipjax.data.views import train_transform
+from clipjax.errors import DataError
+from clipjax.inputs.trim import text_lengths, trimmed_length
+from clipjax.losses.pairing import EqualIds
+from clipjax.methods.contrastive import Contrastive, clamp_logit_scale
+from clipjax.models.clip import Params
+from clipjax.parallel.mesh import make_mesh
+from clipjax.training.optimizers import Optimizer
+from clipjax.training.partition import join, split
+from clipjax.training.run import Run
+from clipjax.training.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How to fine-tune.
+
+    `labels`: the shots' ("given"), the zero-shot classifier's for the unlabelled images ("pseudo"), or
+    whichever there are ("auto"). Of the pseudo-labelled images the share `confident` is kept, class by class, the most
+    confident first. `trainable` are patterns on parameter paths. Rows of one class are each
+    other's positives (`equal_labels="share"`), or no negatives ("ignore"). `crop` is the smallest
+    share of an image that an augmented view shows. `mix` interpolates between the params before
+    (0) and after (1): WiSE-FT, arXiv 2109.01903.
+    """
+
+    labels: Literal["auto", "given", "pseudo"] = "auto"
+    confident: float = 1.0
+    epochs: float = 10.0
+    batch_size: int = 64
+    optimizer: Optimizer = Optimizer(lr=1e-5, weight_decay=0.1)
+    warmup_share: float = 0.1
+    trainable: tuple[str, ...] = ("",)
+    equal_labels: EqualIds = "share"
+    crop: float = 0.7
+    flip: float = 0.5
+    mix: float = 1.0
+    microbatches: int = 1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassCaptions:
+    """The contrastive loss of images and, for each, one of its class's prompts, drawn anew at each step."""
+
+    contrastive: Contrastive
+
+    def __call__(self, trainable: Params, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
+        """Return the loss and metrics; `frozen` holds `params`, `prompts` [classes, texts, length] and `counts`."""
+        labels = batch["labels"]
+        drawn = jax.random.randint(rng, labels.shape, 0, frozen["counts"][labels])
+        tokens = frozen["prompts"][labels, drawn]
+        return self.contrastive(trainable, frozen["params"], carry, {**batch, "tokens": tokens}, rng, step)
+
+
+def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
+    """Label images, fine-tune on them, and read the prompts with the new params.
+
+    Raises:
+      DataError: labels asked for and no shots given, or fewer images than one batch.
+    """
+    source, labels = _labelled(problem, config, run)
+    mesh = make_mesh() if run.mesh is None else run.mesh
+    params = problem.params
+    trainable, frozen = split(params, config.trainable)
+    steps = max(1, round(config.epochs * len(source) / config.batch_size))
+    clip = problem.model.config
+    stage = Stage(
+        name="finetune",
+        trainable=trainable,
+        frozen={"params": frozen, **prompt_tokens(problem)},
+        objective=ClassCaptions(
+            Contrastive(
+                problem.model.replace(dtype=config.dtype),
+                mesh,
+                equal_ids=config.equal_labels,
+                microbatches=config.microbatches,
+            )
+        ),
+        optimizer=dataclasses.replace(config.optimizer, warmup=round(config.warmup_share * steps)),
+        steps=steps,
+        batches=ImageBatches(
+            source,
+            Shuffled(len(source), config.seed),
+            train_transform(clip.image_size, clip.mean, clip.std, scale=(config.crop, 1.0), flip=config.flip),
+            config.batch_size,
+            config.seed,
+            columns={"labels": labels},
+        ),
+        after_update=clamp_logit_scale,
+        seed=config.seed,
+    )
+    fitted = run.fit(stage)
+    tuned = join(fitted.trainable if fitted.average is None else fitted.average, frozen)
+    mixed = jax.tree.map(lambda old, new: (old + config.mix * (new - old)).astype(old.dtype), params, tuned)
+    classifier = problem.text_classifier(mixed, run.progress)
+    provenance = {"images": len(source), "steps": fitted.steps, "skipped_steps": fitted.skipped}
+    return dataclasses.replace(classifier, provenance=provenance)
+
+
+def prompt_tokens(problem: Problem) -> dict[str, Int[np.ndarray, "..."]]:
+    """Tokenize all prompts: `prompts` [classes, texts, length], padded with copies, and `counts` of real ones."""
+    counts = np.array([len(texts) for texts in problem.prompts], np.int32)
+    tokens = tokens_for(problem.model, problem.tokenizer, [text for texts in problem.prompts for text in texts])
+    tokens = tokens[:, : trimmed_length(int(text_lengths(tokens).max()), tokens.shape[1])]
+    starts = np.cumsum(counts) - counts
+    rows = starts[:, None] + np.arange(counts.max())[None, :] % counts[:, None]
+    return {"prompts": tokens[rows], "counts": counts}
+
+
+def pseudo_labels(
+    scores: Float[np.ndarray, "images classes"], confident: float
+) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " kept"]]:
+    """Return the images to keep and their labels: of each predicted class the most confident share, at least one."""
+    probabilities = np.asarray(jax.nn.softmax(jnp.asarray(scores)))
+    labels, confidence = probabilities.argmax(1), probabilities.max(1)
+    kept = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = members[np.argsort(-confidence[members], kind="stable")]
+        kept.append(order[: max(1, round(confident * len(members)))])
+    rows = np.sort(np.concatenate(kept))
+    return rows, labels[rows].astype(np.int32)
+
+
+def _labelled(problem: Problem, config: Config, run: Run) -> tuple[ImageSource, Int[np.ndarray, " images"]]:
+    shots = problem.shots
+    if config.labels == "given" and shots is None:
+        raise DataError("labels='given' needs labelled images; pass some as shots, or use labels='pseudo'")
+    if shots is not None and config.labels != "pseudo":
+        return shots, shots.labels
+
+    def predict():
+        model, images = problem.model, problem.unlabelled
+        rows, indices, _ = embed_images(
+            model, problem.params, images, batch_size=config.batch_size, progress=run.progress
+        )
+        return {"scores": problem.zero_shot.scores_of(rows), "indices": indices}
+
+    found = run.once("zero_shot", predict, depends=problem.identity)
+    rows, labels = pseudo_labels(found["scores"], config.confident)
+    return problem.unlabelled.select(found["indices"][rows]), labels

@@ -1,0 +1,54 @@
+"""The labelled baseline on frozen features: logistic regression on the shots' embeddings."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from clipjax.classify.classifier import Classifier
+from clipjax.classify.embed import embed_images
+from clipjax.classify.linear_probe import linear_probe
+from clipjax.classify.problem import Problem
+from clipjax.errors import DataError
+from clipjax.training.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """`seed` draws the fifth of the shots that the strength of the regularisation is chosen on."""
+
+    batch_size: int = 64
+    seed: int = 0
+
+
+def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
+    """Fit a linear head on unit embeddings of the shots (Radford et al., arXiv 2103.00020, appendix A.3).
+
+    Raises:
+      DataError: the problem has no shots, or a class has none.
+    """
+    shots = problem.shots
+    if shots is None:
+        raise DataError("linear_probe learns from labelled images; pass some as shots")
+    absent = sorted(set(range(len(problem.class_names))) - set(shots.labels.tolist()))
+    if absent:
+        raise DataError(f"{shots.name}: the class {problem.class_names[absent[0]]!r} has no image; add one")
+
+    def embeddings():
+        rows, _, _ = embed_images(
+            problem.model, problem.params, shots, batch_size=config.batch_size, progress=run.progress
+        )
+        return {"rows": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
+
+    rows = run.once("embeddings", embeddings, depends=(problem.identity["weights"], shots.fingerprint))["rows"]
+    probe = linear_probe(rows, shots.labels, rows[:1], seed=config.seed, progress=run.progress)
+    # the classifier multiplies cosines by the logit scale; a head of its own undoes that
+    scale = float(np.exp(np.asarray(problem.params["logit_scale"], np.float32)))
+    return Classifier(
+        problem.model,
+        problem.params,
+        problem.class_names,
+        class_weights=jnp.asarray(probe.weights) / scale,
+        bias=jnp.asarray(probe.bias),
+        provenance={"method": "linear_probe", "C": probe.C, "shots": len(shots)},
+    )

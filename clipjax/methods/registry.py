@@ -1,0 +1,26 @@
+"""The methods by name. A method is a module with a frozen dataclass `Config` and a function `adapt`.
+
+`adapt(problem, config, run) -> Classifier` reads like the paper's algorithm box.
+"""
+
+import importlib
+from types import ModuleType
+
+from clipjax.errors import ConfigError
+
+METHODS = {
+    "zero_shot": "clipjax.methods.zero_shot",
+    "finetune": "clipjax.methods.finetune",
+    "linear_probe": "clipjax.methods.linear_probe",
+}
+
+
+def method_named(name: str) -> ModuleType:
+    """Import a method.
+
+    Raises:
+      ConfigError: there is none of this name.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"no method {name!r}; known are {', '.join(METHODS)}")
+    return importlib.import_module(METHODS[name])
