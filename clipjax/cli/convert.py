@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipjax.cli.options import add_json, given
+from clipjax.cli.options import add_json, add_preset, given, preset_of
 
 if TYPE_CHECKING:
     from clipjax.models.clip import CLIP
@@ -27,6 +27,7 @@ def add_parser(commands) -> None:
         metavar="DST",
         help="where to write; a file for openai-state-dict, else a directory",
     )
+    add_preset(parser)
     parser.add_argument("--format", default="huggingface", choices=FORMATS, help="default: huggingface")
     parser.add_argument(
         "--dtype",
@@ -48,13 +49,14 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.weights.save import save
 
     source, destination = resolve(args.source), Path(args.destination)
+    config = preset_of(args)
     if args.format == "openai-state-dict":
         check_free(destination, "file", overwrite=args.overwrite)
     else:
         # a file may be rewritten in its own place, but a directory may hold more than the weights
         check_free(destination, "directory", overwrite=args.overwrite, made_from=[source])
     with working(f"loading {args.source}"):
-        model, params = load(source, dtype=None if args.dtype == "keep" else args.dtype)
+        model, params = load(source, dtype=None if args.dtype == "keep" else args.dtype, config=config)
     extra, remark = _tokenizer_files(source, model, args.format)
     with working(f"writing {destination}"):
         save(destination, model, params, args.format, overwrite=args.overwrite, extra=extra)

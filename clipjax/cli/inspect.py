@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 
-from clipjax.cli.options import add_json, given
+from clipjax.cli.options import add_json, add_preset, given, preset_of
 
 
 def add_parser(commands) -> None:
@@ -13,6 +13,7 @@ def add_parser(commands) -> None:
         description="Say what a checkpoint is: format, configuration, parameters. The numbers are not read.",
     )
     parser.add_argument("path", type=given, metavar="PATH", help="a checkpoint, or a name on the Hugging Face hub")
+    add_preset(parser)
     parser.add_argument("--all", action="store_true", help="list every parameter, not one line for each part")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.weights.describe import describe
     from clipjax.weights.load import resolve
 
-    found = describe(resolve(args.path))
+    found = describe(resolve(args.path), preset_of(args))
     if args.json:
         print_json(dataclasses.asdict(found))
         return

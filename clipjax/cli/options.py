@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clipjax.data.source import ImageSource
     from clipjax.inputs.tokenizer import Tokenizer
     from clipjax.models.clip import CLIP, Params
+    from clipjax.models.config import CLIPConfig
 
 _INPUTS = ("weights", "images", "splits_file", "classes", "template", "descriptions", "texts")
 """The arguments that name what a command reads."""
@@ -98,6 +99,25 @@ def add_classes(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the switch to a result that machines read."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """Add what names the configuration of a file that does not bring its own."""
+    parser.add_argument(
+        "--preset", type=given, metavar="NAME",
+        help="the published configuration of a file without one, such as ViT-B/32 or laion/ViT-B-32",
+    )  # fmt: skip
+
+
+def preset_of(args: argparse.Namespace) -> "CLIPConfig | None":
+    """Return the configuration that --preset names, if any.
+
+    Raises:
+      ConfigError: there is none of this name.
+    """
+    from clipjax.models.presets import preset
+
+    return None if args.preset is None else preset(args.preset)
 
 
 def load_model(args: argparse.Namespace, needs: Sequence[str]) -> "tuple[CLIP, Params]":

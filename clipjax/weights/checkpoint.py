@@ -111,7 +111,7 @@ def _open_openai_layout(file: Path, tensors: Tensors, config: CLIPConfig | None)
         if kind == "openclip" and not is_openclips_own(config):
             raise CheckpointError(
                 f"{file}: holds OpenCLIP's weights; since shapes do not tell heads and activations, put "
-                f"{openclip.CONFIG_FILE} beside it or pass config= to clipjax.load"
+                f"{openclip.CONFIG_FILE} beside it, or name its configuration (--preset, or config= of clipjax.load)"
             )
     if config.vision is None or config.text is None:
         raise ConfigError(f"{file}: holds both towers, the configuration given for it has one")

@@ -43,3 +43,8 @@ def test_other_formats_are_recognised(format, checkpoint, tmp_path, clipjax):
 def test_openai_archive_is_recognised(shared_data, clipjax):
     found = clipjax("inspect", shared_data / "golden/openai/rn_jit_fp16.pt", "--json").json
     assert (found["format"], found["config"]["vision"]["kind"]) == ("openai", "resnet")
+
+
+def test_preset_stands_in_for_a_missing_configuration(clipjax, tmp_path):
+    refused = clipjax("inspect", tmp_path / "none", "--preset", "ViT-Z/99")
+    assert (refused.status, "no preset 'ViT-Z/99'" in refused.err) == (2, True)
