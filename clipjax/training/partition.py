@@ -19,8 +19,13 @@ def split(params: dict[str, Any], patterns: Sequence[str]) -> tuple[dict[str, An
     Statistics of batch norm are never among the first.
 
     Raises:
-      ConfigError: a pattern matches nothing, or no leaf is left to train.
+      ConfigError: a pattern matches nothing or is no regular expression, or no leaf is left to train.
     """
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"the pattern {pattern!r} is no regular expression ({error})") from None
     trainable: dict[str, Any] = {}
     frozen: dict[str, Any] = {}
     used: set[str] = set()

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +145,7 @@ def test_the_rate_falls_from_its_peak_to_the_end_factor(schedule):
     found = rates(10, warmup=2, schedule=schedule, end_factor=0.1)
     assert found[2] == pytest.approx(2.0)
     assert found[10] == pytest.approx(0.2)
-    assert all(later < earlier for earlier, later in zip(found[2:], found[3:]))
+    assert all(later < earlier for earlier, later in itertools.pairwise(found[2:]))
 
 
 def test_half_way_both_falling_schedules_are_at_the_middle():

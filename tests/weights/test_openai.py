@@ -74,7 +74,9 @@ def test_openclips_weights_without_a_configuration_are_refused_with_two_remedies
         tensors["attn_mask"] = np.zeros((12, 12), np.float32)
     file = tmp_path / ("open_clip_pytorch_model.bin" if sign == "file name" else "mine.pt")
     write_torch_archive(file, tensors)
-    with pytest.raises(CheckpointError, match=r"put open_clip_config\.json beside it, or name its configuration \(--preset"):
+    with pytest.raises(
+        CheckpointError, match=r"put open_clip_config\.json beside it, or name its configuration \(--preset"
+    ):
         load(file)
     assert load(file, config=BOTH)[0].config == BOTH
     openclip.write_config(tmp_path, BOTH)
