@@ -1,0 +1,78 @@
+import json
+import logging
+import math
+
+import pytest
+
+from clipjax.errors import OutputError
+from clipjax.training.metrics import Entry, JsonLines, log_line
+
+VALUES = {"loss": 1.5, "learning_rate": 0.001, "skipped": 0.0, "step_seconds": 2.0}
+
+
+def entry(step, stage="one", **values):
+    return Entry(stage, step, 100, VALUES | values)
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_entry_is_a_line_of_json(tmp_path):
+    lines = JsonLines(tmp_path / "new" / "metrics.jsonl")
+    lines(entry(1))
+    lines(entry(2, loss=1.0))
+    assert read(lines.path) == [
+        {"stage": "one", "step": 1, **VALUES},
+        {"stage": "one", "step": 2, **VALUES, "loss": 1.0},
+    ]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_that_json_lacks_are_null(tmp_path, value):
+    lines = JsonLines(tmp_path / "metrics.jsonl")
+    lines(entry(1, loss=value))
+    assert read(lines.path)[0]["loss"] is None
+
+
+def test_forgetting_drops_later_steps_of_that_stage_and_broken_lines(tmp_path):
+    lines = JsonLines(tmp_path / "metrics.jsonl")
+    for one in (entry(5, "before"), entry(1), entry(2), entry(3)):
+        lines(one)
+    with lines.path.open("a") as file:
+        file.write('{"stage": "one", "st')
+    lines.forget("one", 2)
+    assert [(line["stage"], line["step"]) for line in read(lines.path)] == [("before", 5), ("one", 1), ("one", 2)]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_forgetting_without_a_file_makes_none(tmp_path):
+    JsonLines(tmp_path / "metrics.jsonl").forget("one", 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        JsonLines(tmp_path / "file" / "metrics.jsonl")(entry(1))
+
+
+def test_the_log_shows_loss_rate_and_time_left(caplog):
+    with caplog.at_level(logging.INFO):
+        log_line(entry(40, rows_per_second=1234.0, wait_share=0.05, skipped=2.0, flop_utilisation=0.5))
+    shown = caplog.messages[0]
+    for part in (
+        "one 40/100",
+        "loss 1.5000",
+        "1,234 rows/s",
+        "waiting 5%",
+        "2:00 left",
+        "50% of peak",
+        "2 steps skipped",
+    ):
+        assert part in shown
+
+
+def test_an_entry_knows_the_time_left():
+    assert entry(40).seconds_left == 120
+    assert math.isnan(Entry("one", 1, 2, {}).seconds_left)
