@@ -10,11 +10,14 @@ from pathlib import Path
 from clipjax.errors import CheckpointError
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_RUN_NOTE, _RUN_MODEL = "run.json", "model"
 _SMALL_FILES = ["*.json", "*.txt"]
 
 
 def resolve(path: str | os.PathLike, *, weights: bool = True) -> Path:
     """Return the local path of a checkpoint, fetching hub names; without `weights` the small files alone.
+
+    The directory of a run stands for the model that the run ended with.
 
     Raises:
       CheckpointError: the home directory it names does not exist, or the hub does not give it.
@@ -25,6 +28,10 @@ def resolve(path: str | os.PathLike, *, weights: bool = True) -> Path:
         raise CheckpointError(f"{path}: there is no such home directory; pass the path in full") from None
     if not local.exists() and is_hub_name(os.fspath(path)):
         return fetch(os.fspath(path), weights=weights)
+    if (local / _RUN_NOTE).is_file():
+        if not (local / _RUN_MODEL).is_dir():
+            raise CheckpointError(f"{local}: holds a run that has not ended; repeat its command to finish it")
+        return local / _RUN_MODEL
     return local
 
 

@@ -83,3 +83,16 @@ def test_directory_of_another_run_is_refused_and_replaced_on_request(adapt):
     refused = adapt("linear_probe", "--labels")
     assert (refused.status, "holds another run" in refused.err) == (2, True)
     assert adapt("linear_probe", "--labels", "--overwrite").status == 0
+
+
+def test_run_stands_for_its_model(adapt, clipjax, tmp_path):
+    assert adapt("zero_shot").status == 0
+    model, params = load(tmp_path / "run")
+    model.check_params(params)
+    assert clipjax("inspect", tmp_path / "run").status == 0
+
+
+def test_unfinished_run_is_no_checkpoint(clipjax, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    refused = clipjax("inspect", tmp_path)
+    assert (refused.status, "has not ended" in refused.err) == (2, True)
