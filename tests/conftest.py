@@ -1,11 +1,16 @@
 """Shared fixtures. The test data folder is found by CLIPJAX_TEST_DATA; tests that need it skip without it."""
 
 import os
+import signal
 from pathlib import Path
 
 import jax
 import jaxtyping
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell that starts this in the background has Ctrl-C ignored, here and in every child
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
