@@ -1,5 +1,6 @@
 """Shared fixtures. The test data folder is found by CLIPJAX_TEST_DATA; tests that need it skip without it."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -30,6 +31,15 @@ def shared_data() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"no test data at {folder}; set CLIPJAX_TEST_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own():
+    """Undo what a command that ran in this process did to clipjax's log."""
+    logger = logging.getLogger("clipjax")
+    former = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = former
 
 
 @pytest.fixture

@@ -203,7 +203,7 @@ def test_project_leaves_no_loose_ends():
 
 
 @pytest.mark.parametrize(
-    ("marker", "program"), [("install-and-run", "clipjax doctor"), ("install-and-test", "pytest -n 2")]
+    ("marker", "program"), [("install-and-run", "clipjax quickstart"), ("install-and-test", "pytest -n 2")]
 )
 def test_readme_has_the_two_commands(marker, program):
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -10,6 +10,16 @@ from typing import Any
 
 from clipjax.errors import ConfigError
 
+_HELP = """usage: clipjax train --config=FILE.py[:ARGUMENT] [--config.KEY=VALUE ...] --workdir=DIR [options]
+
+Run a configuration: pretrain or adapt, on one device or on every host of a pod. A run that was
+stopped goes on when the command is repeated; configs/README.md lists the configurations.
+
+options:
+  --overwrite               replace another run in DIR
+  --json                    print the result as JSON
+  --coordinator=HOST:PORT   of process 0, --processes=N, --process=I: where they are not detected"""
+
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
@@ -46,9 +56,9 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("coordinator", None, "host:port of process 0, where it is not detected", flag_values=values)
     flags.DEFINE_integer("processes", None, "number of processes, where it is not detected", flag_values=values)
     flags.DEFINE_integer("process", None, "this process's number, where it is not detected", flag_values=values)
-    if any(flag in ("-h", "--help", "-help") for flag in argv):
-        print(__doc__)
-        print(values.main_module_help() or values.get_help())
+    flags.DEFINE_bool("json", False, "print the result as JSON", flag_values=values)
+    if {"-h", "--help", "-help"} & set(argv):
+        print(_HELP)
         return 0
     try:
         rest = values(argv)
@@ -64,10 +74,11 @@ def main(argv: list[str]) -> int:
     from clipjax.parallel.distributed import initialize
 
     initialize(values.coordinator, values.processes, values.process)
-    return run_config(values.config.to_dict(), Path(values.workdir), overwrite=values.overwrite)
+    run_config(values.config.to_dict(), Path(values.workdir), overwrite=values.overwrite, as_json=values.json)
+    return 0
 
 
-def run_config(config: Mapping[str, Any], workdir: Path, *, overwrite: bool = False) -> int:
+def run_config(config: Mapping[str, Any], workdir: Path, *, overwrite: bool = False, as_json: bool = False) -> None:
     """Run a configuration: `method`, `run` (mesh, checkpoints), `problem` or `data`, and the method's own settings.
 
     Raises:
@@ -84,8 +95,8 @@ def run_config(config: Mapping[str, Any], workdir: Path, *, overwrite: bool = Fa
     method = rest.pop("method")
     settings = from_mapping(RunSettings, rest.pop("run", {}), "run.")
     if method == "pretrain":
-        _pretrain(rest, settings, workdir, overwrite)
-        return 0
+        _pretrain(rest, settings, workdir, overwrite, as_json)
+        return
     from clipjax.cli.adapt import adapt_and_measure, show
     from clipjax.cli.problem_files import ProblemFiles, open_problem
 
@@ -96,14 +107,13 @@ def run_config(config: Mapping[str, Any], workdir: Path, *, overwrite: bool = Fa
     import jax
 
     if jax.process_index() == 0:
-        show(document, workdir, as_json=False)
-    return 0
+        show(document, workdir, as_json=as_json)
 
 
-def _pretrain(rest: dict[str, Any], settings: Any, workdir: Path, overwrite: bool) -> None:
+def _pretrain(rest: dict[str, Any], settings: Any, workdir: Path, overwrite: bool, as_json: bool) -> None:
     import jax
 
-    from clipjax.cli.console import note, progress
+    from clipjax.cli.console import note, print_json, progress
     from clipjax.cli.pretrain_files import PretrainFiles, build
     from clipjax.cli.run_settings import run_options
     from clipjax.inputs.tokenizer_writer import write_tokenizer
@@ -122,4 +132,6 @@ def _pretrain(rest: dict[str, Any], settings: Any, workdir: Path, overwrite: boo
     if jax.process_index() == 0:
         extra = lambda place: write_tokenizer(place, place, tokenizer)
         save(workdir / "model", model, params, overwrite=True, extra=extra)
+        if as_json:
+            print_json({"method": "pretrain", "steps": config.steps, "run": str(workdir)})
         note(f"wrote {workdir / 'model'}: clipjax.load and transformers read it")
