@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command line."""
     parser = Parser(
         prog="clipjax",
-        description="CLIP in JAX: convert checkpoints, embed and classify images, and measure it.",
+        description="CLIP in JAX: convert it, measure it, and adapt it to your own images, with or without labels.",
         epilog="`clipjax COMMAND --help` explains a command.",
     )
     parser.add_argument("--version", action="version", version=f"clipjax {_version()}")
