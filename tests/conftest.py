@@ -35,11 +35,11 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _log_of_its_own():
-    """Undo what a command that ran in this process did to clipjax's log."""
+    """Undo what a command that ran in this process, in a test or in a shared fixture, did to clipjax's log."""
     logger = logging.getLogger("clipjax")
-    former = logger.handlers[:], logger.level, logger.propagate
+    logger.handlers[:], logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
     yield
-    logger.handlers[:], logger.level, logger.propagate = former
 
 
 @pytest.fixture
