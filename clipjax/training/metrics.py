@@ -19,8 +19,7 @@ class Entry:
 
     `values` are the objective's metrics and the engine's: `loss`, `gradient_norm`,
     `learning_rate`, `skipped`, and, averaged since the entry before, `step_seconds`,
-    `rows_per_second`, `wait_share` (of the time, spent waiting for data) and, where the device's
-    peak is known, `flop_utilisation`.
+    `rows_per_second` and `wait_share` (of the time, spent waiting for data).
     """
 
     stage: str
@@ -81,8 +80,6 @@ def log_line(entry: Entry) -> None:
         parts.append(f"waiting {values['wait_share']:.0%}")
         minutes, seconds = divmod(round(entry.seconds_left), 60)
         parts.append(f"{minutes}:{seconds:02} left")
-    if "flop_utilisation" in values:
-        parts.append(f"{values['flop_utilisation']:.0%} of peak")
     if values["skipped"]:
         parts.append(f"{values['skipped']:.0f} steps skipped")
     logger.info("%s", ", ".join(parts))

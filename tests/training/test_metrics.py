@@ -59,7 +59,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 
 def test_the_log_shows_loss_rate_and_time_left(caplog):
     with caplog.at_level(logging.INFO):
-        log_line(entry(40, rows_per_second=1234.0, wait_share=0.05, skipped=2.0, flop_utilisation=0.5))
+        log_line(entry(40, rows_per_second=1234.0, wait_share=0.05, skipped=2.0))
     shown = caplog.messages[0]
     for part in (
         "one 40/100",
@@ -67,7 +67,6 @@ def test_the_log_shows_loss_rate_and_time_left(caplog):
         "1,234 rows/s",
         "waiting 5%",
         "2:00 left",
-        "50% of peak",
         "2 steps skipped",
     ):
         assert part in shown
