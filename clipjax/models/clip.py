@@ -65,7 +65,7 @@ class CLIP:
     config: CLIPConfig
     dtype: str = "float32"
     remat: Remat = "dots"
-    rows: jax.sharding.Sharding | None = dataclasses.field(default=None, repr=False)
+    rows: jax.sharding.NamedSharding | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self):
         if self.dtype not in ("float32", "bfloat16", "float16", "float64"):

@@ -133,7 +133,7 @@ def run_blocks(
     causal: bool,
     remat: Remat = "none",
     prompts: Float[Array, "layers prompts width"] | None = None,
-    rows: jax.sharding.Sharding | None = None,
+    rows: jax.sharding.NamedSharding | None = None,
 ) -> Float[Array, "batch tokens width"]:
     """Scan the blocks over `x`.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from clipjax.models.config import TextConfig
@@ -31,9 +32,18 @@ class TextTransformer(nnx.Module):
         self.blocks = stacked_blocks(config, dtype=dtype, rngs=rngs)
         self.final_norm = layer_norm(config.width, config.layer_norm_eps, dtype, rngs)
 
-    def embed(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length width"]:
-        """Look token embeddings up; positions are added later."""
-        return self.token_embedding[...][tokens]
+    def embed(
+        self, tokens: Int[Array, "batch length"], *, rows: jax.sharding.NamedSharding | None = None
+    ) -> Float[Array, "batch length width"]:
+        """Look token embeddings up; positions are added later.
+
+        `rows` says on which devices the batch lies. A table in pieces is then fetched once; otherwise
+        the compiler would look up pieces of embeddings, and send those of all texts around.
+        """
+        table = self.token_embedding[...]
+        if rows is not None:
+            table = jax.lax.with_sharding_constraint(table, jax.sharding.NamedSharding(rows.mesh, P()))
+        return table[tokens]
 
     def __call__(
         self,
@@ -41,9 +51,9 @@ class TextTransformer(nnx.Module):
         *,
         token_embeddings: Float[Array, "batch length width"] | None = None,
         remat: Remat = "none",
-        rows: jax.sharding.Sharding | None = None,
+        rows: jax.sharding.NamedSharding | None = None,
     ) -> Features:
-        embedded = self.embed(tokens) if token_embeddings is None else token_embeddings
+        embedded = self.embed(tokens, rows=rows) if token_embeddings is None else token_embeddings
         x = (embedded + self.position_embedding[: tokens.shape[1]]).astype(self.dtype)
         x = run_blocks(self.blocks, x, causal=True, remat=remat, rows=rows)
         states = self.final_norm(x)

@@ -58,7 +58,7 @@ class VisionTransformer(nnx.Module):
         *,
         prompts: Float[Array, "layers prompts features"] | None = None,
         remat: Remat = "none",
-        rows: jax.sharding.Sharding | None = None,
+        rows: jax.sharding.NamedSharding | None = None,
     ) -> Features:
         patches = self.patch_embedding(images)
         start = jnp.broadcast_to(self.class_embedding[...], (patches.shape[0], 1, patches.shape[2]))

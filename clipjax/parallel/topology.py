@@ -52,9 +52,10 @@ def plan_devices(topology: str) -> list[Any]:
 def _cpu_devices(topology: str, size: str) -> list[Any]:
     if not re.fullmatch(r"[1-9]\d*", size) or int(size) > _MOST_CPU_DEVICES:
         raise ConfigError(f"topology {topology!r}: cpu takes a number of devices from 1 to {_MOST_CPU_DEVICES}")
-    # jax refuses to change the number once it runs
-    with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", int(size))
+    # never fewer than were asked for elsewhere; and jax refuses to change the number once it runs
+    if jax.config.jax_num_cpu_devices < int(size):  # pyright: ignore[reportAttributeAccessIssue]
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", int(size))
     devices = jax.devices("cpu")
     if len(devices) < int(size):
         raise ConfigError(
