@@ -3,8 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +18,8 @@ from clipjax.parallel.rules import shardings
 from clipjax.progress import Progress, silent
 from clipjax.training.checkpoints import Checkpoints, Keeping
 from clipjax.training.checksums import digest
-from clipjax.training.metrics import Entry, JsonLines, Sink
+from clipjax.training.meter import Meter, as_numbers, ideal_seconds
+from clipjax.training.metrics import JsonLines, Sink
 from clipjax.training.signals import stop_request
 from clipjax.training.stage import Stage
 from clipjax.training.state import TrainState, initial_state
@@ -137,12 +137,14 @@ def _run(
         return state
     numbers = stage.optimizer.numbers(stage.steps)
     batches = stage.batches.batches(first, process=jax.process_index(), processes=jax.process_count())
-    meter = _Meter(stage, sinks, first)
+    meter = Meter(stage, sinks, first)
     pending: dict[str, Any] | None = None
     with contextlib.closing(cast(Generator, batches)), stop_request() as stop:
         for step in progress(range(first, stage.steps), total=stage.steps - first, label=stage.name, unit="steps"):
             with meter.waiting():
                 batch = put_rows(program.mesh, next(batches))
+            if step == first:
+                meter.ideal_seconds = ideal_seconds(program, state, frozen, batch)
             state, metrics = train_step(program, state, frozen, batch, numbers)
             # one step stays in flight: this waits for the one before, whose numbers tell whether to go on
             _check(stage, pending, pace)
@@ -153,7 +155,7 @@ def _run(
             stopping = stop.reached()
             if done % save_every == 0 or done == stage.steps or stopping:
                 _check(stage, metrics, pace)
-                save(state, _numbers(metrics))
+                save(state, as_numbers(metrics))
             if stopping:
                 raise Stopped(f"{stage.name}: stopped at step {done} of {stage.steps}; start it again to go on")
         _check(stage, pending, pace)
@@ -172,36 +174,6 @@ def _saver(checkpoints: Checkpoints | None, note: dict[str, Any]) -> Save:
     if checkpoints is None:
         return lambda state, metrics: None
     return lambda state, metrics: checkpoints.save(state, note, metrics)
-
-
-class _Meter:
-    """Measures the pace between two reports."""
-
-    def __init__(self, stage: Stage, sinks: Sequence[Sink], first: int):
-        self._stage, self._sinks = stage, sinks
-        self._last_step, self._start, self._waited = first, time.perf_counter(), 0.0
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - start
-
-    def report(self, step: int, metrics: dict[str, Any]) -> None:
-        values = _numbers(metrics)  # waits for the step to end
-        now = time.perf_counter()
-        seconds, steps = now - self._start, step - self._last_step
-        values["step_seconds"] = seconds / steps
-        values["rows_per_second"] = steps * self._stage.batches.batch_size / seconds
-        values["wait_share"] = self._waited / seconds
-        self._last_step, self._start, self._waited = step, now, 0.0
-        if jax.process_index() == 0:
-            for sink in self._sinks:
-                sink(Entry(self._stage.name, step, self._stage.steps, values))
-
-
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
 
 
 def _forget(sinks: Sequence[Sink], stage: str, after: int) -> None:

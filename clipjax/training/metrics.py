@@ -1,12 +1,15 @@
 """Where a run's numbers go: JSON lines, the log, TensorBoard. A sink is any function of an `Entry`."""
 
 import dataclasses
+import functools
+import importlib.util
 import json
 import logging
 import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from clipjax.errors import ConfigError, OutputError
 
@@ -19,7 +22,8 @@ class Entry:
 
     `values` are the objective's metrics and the engine's: `loss`, `gradient_norm`,
     `learning_rate`, `skipped`, and, averaged since the entry before, `step_seconds`,
-    `rows_per_second` and `wait_share` (of the time, spent waiting for data).
+    `rows_per_second`, `wait_share` (of the time, spent waiting for data) and, where the devices' peak
+    rate is known, `model_flop_utilisation` (the share of it, recomputation not counted).
     """
 
     stage: str
@@ -78,6 +82,8 @@ def log_line(entry: Entry) -> None:
     if "rows_per_second" in values:
         parts.append(f"{values['rows_per_second']:,.0f} rows/s")
         parts.append(f"waiting {values['wait_share']:.0%}")
+        if "model_flop_utilisation" in values:
+            parts.append(f"{values['model_flop_utilisation']:.0%} of peak")
         minutes, seconds = divmod(round(entry.seconds_left), 60)
         parts.append(f"{minutes}:{seconds:02} left")
     if values["skipped"]:
@@ -89,12 +95,16 @@ class TensorBoard:
     """Write each entry for TensorBoard, through tensorboardX (extra `tensorboard`)."""
 
     def __init__(self, folder: Path):
-        try:
-            from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise ConfigError("TensorBoard files need tensorboardX; pip install 'clipjax[tensorboard]'") from None
+        if importlib.util.find_spec("tensorboardX") is None:
+            raise ConfigError("TensorBoard files need tensorboardX; pip install 'clipjax[tensorboard]'")
+        self._folder = folder
 
-        self._writer = SummaryWriter(os.fspath(folder))
+    @functools.cached_property
+    def _writer(self) -> Any:
+        # made at the first entry, which only one of several processes gets
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+
+        return SummaryWriter(os.fspath(self._folder))
 
     def __call__(self, entry: Entry) -> None:
         for name, value in entry.values.items():

@@ -1,11 +1,13 @@
+import importlib.util
 import json
 import logging
 import math
+import struct
 
 import pytest
 
-from clipjax.errors import OutputError
-from clipjax.training.metrics import Entry, JsonLines, log_line
+from clipjax.errors import ConfigError, OutputError
+from clipjax.training.metrics import Entry, JsonLines, TensorBoard, log_line
 
 VALUES = {"loss": 1.5, "learning_rate": 0.001, "skipped": 0.0, "step_seconds": 2.0}
 
@@ -59,13 +61,14 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 
 def test_the_log_shows_loss_rate_and_time_left(caplog):
     with caplog.at_level(logging.INFO):
-        log_line(entry(40, rows_per_second=1234.0, wait_share=0.05, skipped=2.0))
+        log_line(entry(40, rows_per_second=1234.0, wait_share=0.05, model_flop_utilisation=0.51, skipped=2.0))
     shown = caplog.messages[0]
     for part in (
         "one 40/100",
         "loss 1.5000",
         "1,234 rows/s",
         "waiting 5%",
+        "51% of peak",
         "2:00 left",
         "2 steps skipped",
     ):
@@ -75,3 +78,37 @@ def test_the_log_shows_loss_rate_and_time_left(caplog):
 def test_an_entry_knows_the_time_left():
     assert entry(40).seconds_left == 120
     assert math.isnan(Entry("one", 1, 2, {}).seconds_left)
+
+
+def scalars(folder):
+    """Read (step, name, value) from the one file of events: records of length, checksum, event, checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    (path,) = folder.iterdir()
+    content, place, found = path.read_bytes(), 0, []
+    while place < len(content):
+        (length,) = struct.unpack_from("<Q", content, place)
+        event = Event.FromString(content[place + 12 : place + 12 + length])
+        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        place += 12 + length + 4
+    return found
+
+
+def test_tensorboard_gets_every_number(tmp_path):
+    pytest.importorskip("tensorboardX")
+    board = TensorBoard(tmp_path / "board")
+    assert not (tmp_path / "board").exists()
+    board(entry(1))
+    board(entry(2, loss=1.0))
+    wanted = [
+        (step, f"one/{name}", value)
+        for step, loss in ((1, 1.5), (2, 1.0))
+        for name, value in (VALUES | {"loss": loss}).items()
+    ]
+    assert scalars(tmp_path / "board") == [(step, name, pytest.approx(value)) for step, name, value in wanted]
+
+
+def test_tensorboard_without_its_library_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"clipjax\[tensorboard\]"):
+        TensorBoard(tmp_path)
