@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.flops import image_flops, text_flops
 from benchmarks.peers import images_and_tokens, random_clip, torch_threads, transformers_peer
@@ -65,7 +66,8 @@ def clipjax_step(model: CLIP, params: Params, images: Any, tokens: Any) -> Calla
     mesh = make_mesh(devices=jax.devices()[:1])
     program = Program(Contrastive(model, mesh), ADAMW.structure(), clamp_logit_scale, mesh, FSDP, REPLICATED)
     state = initial_state(params, ADAMW.init(params), {}, averaged=False, seed=0)
-    state = jax.tree.map(jax.device_put, state, program.layout(state))
+    # a copy: the step reuses its memory, which torch's params and equal leaves may share
+    state = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=program.layout(state))(state)
     batch, numbers = put_rows(mesh, {"images": images, "tokens": tokens}), ADAMW.numbers(1)
 
     def step() -> float:

@@ -31,6 +31,7 @@ def get_config(dataset: str = "") -> ConfigDict:
             "test": placeholder(str),
             "test_split": placeholder(str),
             "test_where": (),
+            "by_position": False,
         }
     )
     config.labels = "auto"

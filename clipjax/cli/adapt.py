@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipjax.cli.options import IMAGES_HELP, add_classes, add_json, given, positive
+from clipjax.methods.registry import METHODS
 
 if TYPE_CHECKING:
     from clipjax.classify.classifier import Classifier
@@ -20,7 +21,7 @@ def add_parser(commands) -> None:
         description="Adapt a model to the images of one domain. What comes out, a checkpoint for PyTorch and JAX "
         "with its class weights, is RUN/model. A run that was stopped goes on when the command is repeated.",
     )
-    parser.add_argument("--method", required=True, metavar="NAME", help="zero_shot, finetune, linear_probe")
+    parser.add_argument("--method", required=True, metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--weights", required=True, type=given, metavar="PATH", help="a checkpoint, or a hub name")
     parser.add_argument("--images", required=True, type=given, metavar="PATH", help=IMAGES_HELP)
     parser.add_argument("--split", metavar="NAME", help="only the images of this split")
@@ -34,6 +35,10 @@ def add_parser(commands) -> None:
     parser.add_argument("--test", type=given, metavar="PATH", help="labelled images to measure on, before and after")
     parser.add_argument("--test-split", metavar="NAME", help="measure on this split (of --test, or of --images)")
     parser.add_argument("--test-where", action="append", default=[], metavar="COLUMN=VALUE", help="likewise")
+    parser.add_argument(
+        "--by-position", action="store_true",
+        help="let label 0 mean the first class of --classes and so on, for data that calls its classes otherwise",
+    )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",
         help="a setting of the method, such as epochs=5 or optimizer.lr=1e-6; repeatable",
@@ -69,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
         test=args.test,
         test_split=args.test_split,
         test_where=tuple(args.test_where),
+        by_position=args.by_position,
         dtype=args.dtype,
     )
     settings = RunSettings(fsdp=args.fsdp, checkpoint_every=args.checkpoint_every)

@@ -14,10 +14,38 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from clipjax.cli import adapt, convert, data, doctor, embed, inspect, plan, probe, quickstart, retrieve, train, zeroshot
+from clipjax.cli import (
+    adapt,
+    convert,
+    data,
+    doctor,
+    embed,
+    inspect,
+    plan,
+    predict,
+    probe,
+    quickstart,
+    retrieve,
+    train,
+    zeroshot,
+)
 from clipjax.errors import ClipjaxError, Stopped
 
-SUBCOMMANDS = (quickstart, doctor, convert, inspect, embed, zeroshot, retrieve, probe, adapt, train, plan, data)
+SUBCOMMANDS = (
+    quickstart,
+    doctor,
+    convert,
+    inspect,
+    embed,
+    zeroshot,
+    retrieve,
+    probe,
+    adapt,
+    predict,
+    train,
+    plan,
+    data,
+)
 
 MISTAKE = 2
 """The exit status after a mistake that the user can mend. After Ctrl-C it is 130, as in a shell."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from clipjax.models.clip import CLIP, Params
     from clipjax.models.config import CLIPConfig
 
-_INPUTS = ("weights", "images", "splits_file", "classes", "template", "descriptions", "texts")
+_INPUTS = ("weights", "classifier", "images", "splits_file", "classes", "template", "descriptions", "texts")
 """The arguments that name what a command reads."""
 
 IMAGES_HELP = "a folder of class folders, a flat folder, a tar, or a TFDS data set prepared as array_record"
@@ -46,6 +46,11 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=given, required=True, metavar="PATH", help="a checkpoint, or a name on the Hugging Face hub"
     )
+    add_compute(parser)
+
+
+def add_compute(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a model runs."""
     parser.add_argument(
         "--dtype",
         default="float32",

@@ -19,6 +19,7 @@ class ProblemFiles:
 
     `where` holds COLUMN=VALUE conditions. With `labels` the images' own labels are used: they become
     the shots, `shots` of each class where that is given. `test` are labelled images to measure on.
+    `by_position` lets label 0 mean the first class and so on where the data calls its classes otherwise.
     """
 
     weights: str
@@ -35,6 +36,7 @@ class ProblemFiles:
     test: str | None = None
     test_split: str | None = None
     test_where: tuple[str, ...] = ()
+    by_position: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
@@ -94,25 +96,24 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
         source,
         shots=_shots(source, classes, files) if files.labels or files.shots else None,
     )
-    return Opened(problem, None if test is None else labelled(test, classes))
+    return Opened(problem, None if test is None else labelled(test, classes, files.by_position))
 
 
-def labelled(source: "ImageSource", classes: "ClassList") -> "ImageSource":
+def labelled(source: "ImageSource", classes: "ClassList", by_position: bool) -> "ImageSource":
     """Return the images with labels that are positions in the class list; those of other classes are left out.
 
     Raises:
       DataError: labels and class list do not fit together.
     """
-    from clipjax.data.classes import labels_for
+    from clipjax.cli.classification import labels_of
 
-    labels, _ = labels_for(source, classes)
-    return dataclasses.replace(source, labels=labels)
+    return dataclasses.replace(source, labels=labels_of(source, classes, by_position=by_position))
 
 
 def _shots(source: "ImageSource", classes: "ClassList", files: ProblemFiles) -> "ImageSource":
     from clipjax.data.splits import few_shot
 
-    shots = labelled(source, classes)
+    shots = labelled(source, classes, files.by_position)
     return shots if files.shots is None else few_shot(shots, files.shots, files.seed)
 
 

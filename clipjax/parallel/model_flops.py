@@ -17,6 +17,9 @@ def model_flops(objective: Callable[..., Any], trainable: Any, *arguments: Any) 
     Each product of the linear map that the forward pass is to a change of `trainable` has one
     transpose of the same size in the backward pass, so that map stands in for it: unlike the
     backward pass itself it recomputes nothing. All arguments may be shapes.
+
+    Raises:
+      NotImplementedError: a function inside has a gradient of its own (`jax.custom_vjp`), and is no such map.
     """
 
     def with_change(trainable, change, *arguments):
@@ -42,6 +45,8 @@ def _flops(equation: JaxprEqn) -> float:
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape  # pyright: ignore[reportAttributeAccessIssue]
         return 2 * _elements(equation) * math.prod(kernel) / kernel[params["dimension_numbers"].rhs_spec[0]]
+    if name == "custom_lin":
+        raise NotImplementedError("the work of a custom_vjp's gradient cannot be told before it is compiled")
     inside = [flops_of(part) for value in params.values() for part in _programs(value)]
     if not inside:
         return 0

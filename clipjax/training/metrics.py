@@ -1,5 +1,6 @@
 """Where a run's numbers go: JSON lines, the log, TensorBoard. A sink is any function of an `Entry`."""
 
+import atexit
 import dataclasses
 import functools
 import importlib.util
@@ -104,7 +105,9 @@ class TensorBoard:
         # made at the first entry, which only one of several processes gets
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
 
-        return SummaryWriter(os.fspath(self._folder))
+        writer = SummaryWriter(os.fspath(self._folder))
+        atexit.register(writer.close)  # its thread is still writing when the last entry has been given
+        return writer
 
     def __call__(self, entry: Entry) -> None:
         for name, value in entry.values.items():

@@ -3,6 +3,8 @@ import json
 import logging
 import math
 import struct
+import subprocess
+import sys
 
 import pytest
 
@@ -94,12 +96,21 @@ def scalars(folder):
     return found
 
 
-def test_tensorboard_gets_every_number(tmp_path):
+PROGRAM = """
+import sys
+from pathlib import Path
+from clipjax.training.metrics import Entry, TensorBoard
+
+values = {"loss": 1.5, "learning_rate": 0.001, "skipped": 0.0, "step_seconds": 2.0}
+board = TensorBoard(Path(sys.argv[1]))
+board(Entry("one", 1, 100, values))
+board(Entry("one", 2, 100, values | {"loss": 1.0}))
+"""
+
+
+def test_tensorboard_gets_every_number_before_the_program_ends(tmp_path):
     pytest.importorskip("tensorboardX")
-    board = TensorBoard(tmp_path / "board")
-    assert not (tmp_path / "board").exists()
-    board(entry(1))
-    board(entry(2, loss=1.0))
+    subprocess.run([sys.executable, "-c", PROGRAM, tmp_path / "board"], check=True)
     wanted = [
         (step, f"one/{name}", value)
         for step, loss in ((1, 1.5), (2, 1.0))
