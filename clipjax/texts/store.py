@@ -1,0 +1,241 @@
+"""Texts on disk: one JSON line each, appended, never rewritten; the last line of a key counts.
+
+A killed writer leaves at most half a line, which the next one removes. Several processes on one
+machine may append at once. Opening finds the keys and reads no text.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import mmap
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from clipjax.errors import DataError, OutputError
+from clipjax.texts.record import KEY_LENGTH, Kind, TextRecord, parse_record
+
+FORMAT = 1
+
+_HEADER = b'{"clipjax texts":'
+_KEY = b'{"key":"'
+_FAILED = b'","error":'
+_TEXT_AT = len(_KEY) + KEY_LENGTH
+_HEAD = _TEXT_AT + len(_FAILED)
+
+
+class TextStore:
+    """The records of one file, by key.
+
+    Raises:
+      DataError: not such a file, one of a newer version, or a line that was edited into nonsense.
+      OutputError: there is none and it cannot be made.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, create: bool = False):
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        self._places: dict[bytes, int] = {}
+        self._failed: set[bytes] = set()
+        self._end = 0
+        if create:
+            with self._appending():
+                pass
+        self.refresh()
+
+    def __len__(self) -> int:
+        """The number of questions that have been asked, failed ones among them."""
+        return len(self._places)
+
+    def __contains__(self, key: str) -> bool:
+        """Whether a question has been answered."""
+        name = key.encode()
+        return name in self._places and name not in self._failed
+
+    def __getitem__(self, key: str) -> TextRecord:
+        """Read the latest record of a key.
+
+        Raises:
+          KeyError: the question was never asked.
+          DataError: the line was edited into nonsense.
+        """
+        with self._lock, self.path.open("rb") as file:
+            return self._read(file, self._places[key.encode()])
+
+    @property
+    def failed(self) -> int:
+        """The number of questions that were asked and got no answer."""
+        return len(self._failed)
+
+    def records(self, kind: Kind | None = None, *, failed: bool = False) -> Iterator[TextRecord]:
+        """Yield the latest record of each key in the order of the file: the answered ones, or the failed ones.
+
+        Raises:
+          DataError: a line was edited into nonsense; the message has its number.
+        """
+        wanted = [place for name, place in self._places.items() if (name in self._failed) == failed]
+        with self.path.open("rb") as file:
+            for place in sorted(wanted):
+                record = self._read(file, place)
+                if kind is None or record.kind == kind:
+                    yield record
+
+    def append(self, records: Iterable[TextRecord]) -> int:
+        """Add records whose questions have no answer yet; return how many were added.
+
+        Raises:
+          OutputError: the disk is full, or the file cannot be written; nothing of the call is kept then.
+        """
+        with self._appending() as file:
+            lines, new = [], set()
+            for record in records:
+                if record.key not in self and record.key not in new:
+                    lines.append(record.line())
+                    if not record.failed:
+                        new.add(record.key)
+            self._write(file, b"".join(lines))
+        self.refresh()
+        return len(lines)
+
+    def refresh(self) -> None:
+        """Take in what other writers have added.
+
+        Raises:
+          DataError: see the class.
+        """
+        with self._lock:
+            try:
+                with self.path.open("rb") as file:
+                    self._scan(file)
+            except FileNotFoundError:
+                raise DataError(f"{self.path}: no such text store; check the path") from None
+            except OSError as error:
+                raise DataError(f"{self.path}: cannot be read ({error.strerror}); check the path") from error
+
+    def verify(self) -> list[str]:
+        """Read every line and say what is wrong with which."""
+        found = []
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if number == 1 or not line.endswith(b"\n"):
+                    continue  # the header; a line that is being written
+                try:
+                    parse_record(line)
+                except DataError as error:
+                    found.append(f"{self.path}: line {number} {error}")
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all questions and answers, whenever and in whatever order they were written."""
+        lines = (f"{record.key} {record.text}".encode() for record in self.records())
+        digests = sorted(hashlib.sha256(line).digest() for line in lines)
+        return hashlib.sha256(b"".join(digests)).hexdigest()
+
+    @contextlib.contextmanager
+    def _appending(self) -> Iterator[int]:
+        """Open the file for writing, alone, with half a line of a killed writer removed."""
+        with self._lock:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            except OSError as error:
+                raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._mend(file)
+                if os.fstat(file).st_size == 0:
+                    self._write(file, _HEADER + f"{FORMAT}}}\n".encode())
+                self.refresh()
+                yield file
+            finally:
+                os.close(file)
+
+    def _mend(self, file: int) -> None:
+        size = os.fstat(file).st_size
+        end, step = size, 1 << 16
+        while end > 0:
+            start = max(0, end - step)
+            newline = os.pread(file, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        beginning = os.pread(file, len(_HEADER), 0)
+        if not _HEADER.startswith(beginning):
+            return  # some other file, which the scan refuses: leave it as it is
+        if end < size:
+            os.ftruncate(file, end)
+
+    def _write(self, file: int, content: bytes) -> None:
+        start = os.fstat(file).st_size
+        try:
+            while content:
+                content = content[os.write(file, content) :]
+        except OSError as error:
+            os.ftruncate(file, start)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            remedy = "the disk is full" if full else f"cannot be written ({error.strerror})"
+            raise OutputError(
+                f"{self.path}: {remedy}; free some space and start again, answers so far are kept"
+            ) from error
+
+    def _scan(self, file) -> None:
+        size = os.fstat(file.fileno()).st_size
+        if size < self._end:
+            raise DataError(f"{self.path}: became shorter while it was in use; open it again")
+        if size == self._end:
+            return
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
+            if self._end == 0:
+                self._end = self._check_header(content)
+            begin = self._end
+            while (end := content.find(b"\n", begin) + 1) > 0:
+                head = content[begin : min(end, begin + _HEAD)]
+                if not head.startswith(_KEY) or len(head) < _HEAD:
+                    number = content[:begin].count(b"\n") + 1
+                    raise DataError(f"{self.path}: line {number} is not a record of texts; mend or remove it")
+                self._note(head[len(_KEY) : _TEXT_AT], begin, failed=head.endswith(_FAILED))
+                begin = end
+            self._end = begin
+
+    def _note(self, name: bytes, place: int, *, failed: bool) -> None:
+        # an answer is never replaced by a failure, in whatever order two writers wrote them
+        if not failed or name not in self._places or name in self._failed:
+            self._places[name] = place
+            (self._failed.add if failed else self._failed.discard)(name)
+
+    def _check_header(self, content: mmap.mmap) -> int:
+        end = content.find(b"\n") + 1
+        header = content[:end].strip()
+        version = header[len(_HEADER) : -1]
+        if not header.startswith(_HEADER) or not version.isdigit():
+            raise DataError(
+                f"{self.path}: is not a text store; its first line should read {_HEADER.decode()}{FORMAT}}}"
+            )
+        if int(version) > FORMAT:
+            raise DataError(
+                f"{self.path}: was written by a newer clipjax (format {int(version)}, this one reads {FORMAT}); "
+                "install that version"
+            )
+        return end
+
+    def _read(self, file, place: int) -> TextRecord:
+        file.seek(place)
+        try:
+            return parse_record(file.readline())
+        except DataError as error:
+            file.seek(0)
+            number = file.read(place).count(b"\n") + 1
+            raise DataError(f"{self.path}: line {number} {error}") from None
+
+
+def merge(target: TextStore, *sources: TextStore) -> int:
+    """Add the answers of other stores, and their failures where there is no answer; return how many were added."""
+    added = 0
+    for source in sources:
+        added += target.append(source.records())
+        added += target.append(source.records(failed=True))
+    return added
