@@ -4,7 +4,7 @@
     clipjax zeroshot --weights /tmp/recipe --images $DATA/images/cifar10.tar --where testbed=heldout-test --labels
 
 The sizes, sources and caption length are those of the small CLIP that the tests adapt, on the part of its
-images that lies in $CLIPJAX_TEST_DATA, and Caltech's own validation part, for 400 of its 3,247 steps.
+images that lies in $CLIPJAX_TEST_DATA, and Caltech's own validation part, for 200 of its 3,247 steps.
 """
 
 import os
@@ -44,6 +44,6 @@ def get_config() -> ConfigDict:
         named("caltech101", 20, where=(), split="val"),
         named("dtd_10classes", 8, "{} texture."),
     )
-    config.steps = 400
-    config.run.checkpoint_every = 200
+    config.steps = 200
+    config.run.checkpoint_every = 100
     return config

@@ -44,6 +44,7 @@ def glyphs() -> ConfigDict:
     config.optimizer.weight_decay = 0.1
     config.optimizer.warmup = 200
     config.optimizer.clip_norm = 1.0
+    config.optimizer.decayed = r"(kernel|token_embedding)$"
     config.run.checkpoint_every = 250
     return config
 

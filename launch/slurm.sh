@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A SLURM job: one task per node, each drives its node's GPUs; jax finds the others by SLURM's variables.
+# A SLURM job: one task per GPU; jax finds the others, and which GPU is its own, by SLURM's variables.
 #
 #   launch/slurm.sh [--dry-run] NODES GPUS_PER_NODE [sbatch options --] --config=... --workdir=...
 #
-# SLURM sends SIGTERM five minutes before the end of the time limit or on preemption; the run saves and exits with 75,
-# and the job queues itself again.
+# SLURM sends SIGTERM five minutes before the end of the time limit; the run saves and exits with 75, and the job queues
+# itself again. PYTHON (python) comes from the environment.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dry=""
@@ -18,19 +18,23 @@ for argument in "$@"; do
 done
 script=$(mktemp)
 trap 'rm -f "$script"' EXIT
+# A task that has saved must not take the slower ones with it: srun neither kills the rest nor stops waiting for them.
+# srun returns the highest status of all tasks, and does not take over --cpus-per-task.
 cat >"$script" <<JOB
 #!/usr/bin/env bash
 #SBATCH --job-name=clipjax
 #SBATCH --nodes=$nodes
-#SBATCH --ntasks-per-node=1
+#SBATCH --ntasks-per-node=$gpus
 #SBATCH --gpus-per-node=$gpus
 #SBATCH --requeue
 #SBATCH --signal=TERM@300
 #SBATCH --open-mode=append
-srun --kill-on-bad-exit=1 ${PYTHON:-python} $(printf '%q' "$here/train.py") $(printf '%q ' "$@")
+srun --kill-on-bad-exit=0 --wait=0 \${SLURM_CPUS_PER_TASK:+--cpus-per-task=\$SLURM_CPUS_PER_TASK} \\
+  $(printf '%q ' "${PYTHON:-python}" "$here/train.py" "$@")
 status=\$?
-[ "\$status" = 75 ] && scontrol requeue "\$SLURM_JOB_ID"
+if [ "\$status" = 75 ]; then scontrol requeue "\$SLURM_JOB_ID"; fi
 exit "\$status"
 JOB
-if [ -n "$dry" ]; then echo "sbatch ${options[*]:-} <<'JOB'"; cat "$script"; echo JOB; exit; fi
-sbatch "${options[@]}" "$script"
+command=(sbatch ${options[@]+"${options[@]}"})
+if [ -n "$dry" ]; then printf '%q ' "${command[@]}"; echo "<<'JOB'"; cat "$script"; echo JOB; exit; fi
+"${command[@]}" "$script"

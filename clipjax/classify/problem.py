@@ -81,6 +81,19 @@ class Problem:
             "texts": texts,
         }
 
+    def shots_of_every_class(self) -> ImageSource:
+        """Return the shots, for methods that need them.
+
+        Raises:
+          DataError: there are none, or a class has none.
+        """
+        if self.shots is None:
+            raise DataError("this method learns from labelled images; pass some as shots (--labels, --shots K)")
+        absent = sorted(set(range(len(self.class_names))) - set(self.shots.labels.tolist()))
+        if absent:
+            raise DataError(f"{self.shots.name}: the class {self.class_names[absent[0]]!r} has no image; add one")
+        return self.shots
+
     @functools.cached_property
     def unlabelled(self) -> ImageSource:
         """The images with every label erased, so that no method can see one."""

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipjax.cli.options import IMAGES_HELP, add_classes, add_json, given, positive
+from clipjax.cli.options import add_classes, add_images, add_json, given, positive
 from clipjax.methods.registry import METHODS
 
 if TYPE_CHECKING:
     from clipjax.classify.classifier import Classifier
+    from clipjax.cli.problem_files import Opened
+    from clipjax.cli.run_settings import RunSettings
     from clipjax.data.source import ImageSource
     from clipjax.evaluation.accuracy_report import AccuracyReport
 
@@ -23,17 +25,14 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--method", required=True, metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--weights", required=True, type=given, metavar="PATH", help="a checkpoint, or a hub name")
-    parser.add_argument("--images", required=True, type=given, metavar="PATH", help=IMAGES_HELP)
-    parser.add_argument("--split", metavar="NAME", help="only the images of this split")
-    parser.add_argument(
-        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these images; repeatable"
-    )
-    parser.add_argument("--splits-file", type=given, metavar="JSON", help="a CoOp split_zhou_*.json")
+    add_images(parser)
     add_classes(parser)
     parser.add_argument("--labels", action="store_true", help="learn from the images' own labels")
     parser.add_argument("--shots", type=positive, metavar="K", help="learn from the labels of K images of each class")
     parser.add_argument("--test", type=given, metavar="PATH", help="labelled images to measure on, before and after")
-    parser.add_argument("--test-split", metavar="NAME", help="measure on this split (of --test, or of --images)")
+    parser.add_argument(
+        "--test-split", type=given, metavar="NAME", help="measure on this split (of --test, or of --images)"
+    )
     parser.add_argument("--test-where", action="append", default=[], metavar="COLUMN=VALUE", help="likewise")
     parser.add_argument(
         "--by-position", action="store_true",
@@ -49,9 +48,10 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--checkpoint-every", type=positive, default=1000, metavar="STEPS", help="default: 1000")
     parser.add_argument("-o", "--output", required=True, type=given, metavar="RUN", help="the run's directory")
-    parser.add_argument("--overwrite", action="store_true", help="replace another run in RUN")
+    parser.add_argument("--tensorboard", action="store_true", help="write RUN/tensorboard, too (extra `tensorboard`)")
+    parser.add_argument("--overwrite", action="store_true", help="replace another run in RUN; the same one goes on")
     add_json(parser)
-    parser.set_defaults(run=run, interrupted="what was done is kept; repeat the command to go on")
+    parser.set_defaults(run=run, interrupted="what was done is kept; repeat the command to go on", resumes=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -75,18 +75,26 @@ def run(args: argparse.Namespace) -> None:
         test_split=args.test_split,
         test_where=tuple(args.test_where),
         by_position=args.by_position,
+        skip_bad=args.skip_bad,
         dtype=args.dtype,
     )
-    settings = RunSettings(fsdp=args.fsdp, checkpoint_every=args.checkpoint_every)
+    settings = RunSettings(fsdp=args.fsdp, checkpoint_every=args.checkpoint_every, tensorboard=args.tensorboard)
     folder = Path(args.output)
     opened = open_problem(files, progress)
     document = adapt_and_measure(
-        args.method, opened.problem, opened.test, nested(args.set), settings, folder, overwrite=args.overwrite
+        args.method,
+        opened,
+        nested(args.set),
+        settings,
+        folder,
+        overwrite=args.overwrite,
     )
     show(document, folder, as_json=args.json)
 
 
-def adapt_and_measure(method, problem, test, values, settings, folder: Path, *, overwrite: bool) -> dict[str, Any]:
+def adapt_and_measure(
+    method: str, opened: "Opened", values: dict[str, Any], settings: "RunSettings", folder: Path, *, overwrite: bool
+) -> dict[str, Any]:
     """Run a method, save its classifier as RUN/model, and measure it before and after if there are test images."""
     import jax
 
@@ -95,22 +103,28 @@ def adapt_and_measure(method, problem, test, values, settings, folder: Path, *, 
     from clipjax.cli.run_settings import run_options
     from clipjax.methods.adapt import adapt, identity
     from clipjax.methods.registry import method_named
+    from clipjax.outputs import new_file
     from clipjax.training.run import Run, open_run
     from clipjax.training.settings import from_mapping
 
+    problem, test = opened.problem, opened.test
     config = from_mapping(method_named(method).Config, values)
-    opened = open_run(folder, identity(method, problem, config), overwrite=overwrite)
-    run = Run(folder=opened.folder, **run_options(settings, folder))
+    claimed = open_run(folder, identity(method, problem, config), overwrite=overwrite, made_from=opened.made_from)
+    run = Run(folder=claimed.folder, **run_options(settings, folder))
     classifier = adapt(method, problem, config=config, run=run)
     if jax.process_index() == 0:
         save_classifier(folder / "model", classifier, problem.tokenizer, overwrite=True)
-    document: dict[str, Any] = {"method": method, "images": len(problem.images), "run": str(folder)}
+    # what the method counted; of the problem's own parts provenance holds digests
+    counts = [classifier.provenance.get(name) for name in ("images", "shots")]
+    learnt_from = next((count for count in counts if isinstance(count, int)), None)
+    document: dict[str, Any] = {"method": method, "images": learnt_from, "run": str(folder)}
     if test is not None:
         zero_shot = problem.text_classifier(problem.params)
         document["before"] = measured(zero_shot, test, progress).document()
         document["after"] = measured(classifier, test, progress).document()
         if jax.process_index() == 0:
-            (folder / "accuracy.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            with new_file(folder / "accuracy.json", overwrite=True) as staged:
+                staged.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return document
 
 
@@ -146,6 +160,8 @@ def nested(pairs: list[str]) -> dict[str, Any]:
         place = tree
         for folder in folders:
             place = place.setdefault(folder, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {pair}: {folder} was given a value already; give its parts, or the whole")
         place[last] = value
     return tree
 
@@ -162,5 +178,6 @@ def show(document: dict[str, Any], folder: Path, *, as_json: bool) -> None:
             [name, *(document[when][key] for key in ("images", "top1", "mean_per_class", "ece"))]
             for name, when in (("zero-shot", "before"), (document["method"], "after"))
         ]
-        print_table(f"{document['method']} on {document['images']:,} images", columns, rows)
-    note(f"wrote {folder / 'model'}: clipjax.load and transformers read it; metrics are in {folder / 'metrics.jsonl'}")
+        learnt = f" on {document['images']:,} images" if document["images"] else ""
+        print_table(f"{document['method']}{learnt}", columns, rows)
+    note(f"wrote {folder / 'model'}; `clipjax predict {folder} --images DIR` uses it")

@@ -51,7 +51,7 @@ MISTAKE = 2
 """The exit status after a mistake that the user can mend. After Ctrl-C it is 130, as in a shell."""
 
 RESTART = 75
-"""The exit status of a run that was asked to stop and saved its state (EX_TEMPFAIL): started again, it goes on."""
+"""The exit status of `adapt` and `train` when they were asked to stop (EX_TEMPFAIL): started again, they go on."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = "\n" if sys.stderr.isatty() else ""  # the terminal has written ^C
     hint = getattr(args, "interrupted", "nothing was written")
     print(f"{start}clipjax: interrupted; {hint}", file=sys.stderr)
-    status = 128 + received[0]
+    status = RESTART if getattr(args, "resumes", False) else 128 + received[0]
     if argv is None:
         # at once: threads of jax, Grain and Orbax are still at work, and would complain or crash
         sys.stderr.flush()
@@ -115,7 +115,9 @@ def _run(args: argparse.Namespace) -> int:
         _discard_output()  # its reader (head, less) has left
         return 0
     except MemoryError:
-        return _complain("out of memory; use a smaller --batch-size or a machine with more")
+        return _complain(
+            "out of memory; use smaller batches (--batch-size, or the setting batch_size) or a machine with more"
+        )
     except OSError as error:
         if error.filename is None:
             _discard_output()
@@ -123,7 +125,9 @@ def _run(args: argparse.Namespace) -> int:
     except RuntimeError as error:
         # jax has no finer kinds for an accelerator that is full or absent
         if "RESOURCE_EXHAUSTED" in str(error):
-            return _complain("the device is out of memory; use a smaller --batch-size, or --dtype bfloat16")
+            return _complain(
+                "the device is out of memory; use smaller batches (--batch-size, the setting batch_size) or bfloat16"
+            )
         if "Unable to initialize backend" in str(error):
             return _complain(f"{str(error).splitlines()[0]}; unset JAX_PLATFORMS, or install jax for the device")
         raise

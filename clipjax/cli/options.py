@@ -144,20 +144,25 @@ def load_model(args: argparse.Namespace, needs: Sequence[str]) -> "tuple[CLIP, P
 
 
 def load_text_side(args: argparse.Namespace, model: "CLIP") -> "Tokenizer":
-    """Load the tokenizer that belongs to --weights, at the model's context length.
+    """Load the tokenizer that belongs to --weights (see `tokenizer_of`)."""
+    return tokenizer_of(args.weights, model.config)
+
+
+def tokenizer_of(weights: str, config: "CLIPConfig") -> "Tokenizer":
+    """Load the tokenizer that lies beside weights, at the model's context length.
 
     Raises:
-      ConfigError: the one that is found has more tokens than the model.
+      ConfigError: it has more tokens than the model.
     """
     import dataclasses
 
     from clipjax.inputs.tokenizer import load_tokenizer
     from clipjax.weights.load import resolve
 
-    tokenizer, text = load_tokenizer(resolve(args.weights)), model.config.text
+    tokenizer, text = load_tokenizer(resolve(weights)), config.text
     if text is None or tokenizer.vocab_size > text.vocab_size:
         raise ConfigError(
-            f"{args.weights}: the model has {text.vocab_size if text else 0} tokens, the tokenizer "
+            f"{weights}: the model has {text.vocab_size if text else 0} tokens, the tokenizer "
             f"{tokenizer.vocab_size}; put the model's own vocab.json and merges.txt (or tokenizer.json) beside them"
         )
     return dataclasses.replace(tokenizer, context_length=text.context_length)

@@ -30,12 +30,13 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from clipjax.cli.adapt import nested
+    from clipjax.cli.config_files import merged, read_config
     from clipjax.cli.console import print_json, working
     from clipjax.parallel.topology import plan_devices
 
     devices = plan_devices(args.topology)
     with working(f"compiling for {args.topology}"):
-        plan = plan_config(read_config(args.config, nested(args.set)), devices)
+        plan = plan_config(merged(read_config(args.config), nested(args.set)), devices)
     if args.json:
         print_json({"config": args.config, "topology": args.topology, **plan.as_dict()})
     else:
@@ -95,35 +96,3 @@ def plan_config(config: dict[str, Any], devices) -> "Plan":
     step = jax.jit(lambda state, batch, numbers: train_step(program, state, {}, batch, numbers), donate_argnums=0)
     roles = {"parameters": state.trainable, "optimiser": (state.optimizer, state.average), "batch": batch}
     return plan_step(step, (state, batch, numbers), chip_of(devices[0].device_kind), roles=roles)
-
-
-def read_config(spec: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """Run `get_config` of FILE.py[:ARGUMENT] and change some of its values.
-
-    Raises:
-      ConfigError: no such file, no such argument, or a change of a key that is not there.
-    """
-    import runpy
-    from pathlib import Path
-
-    path, _, argument = spec.partition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such configuration; give FILE.py or FILE.py:ARGUMENT")
-    module = runpy.run_path(path)
-    if "get_config" not in module:
-        raise ConfigError(f"{path}: has no get_config(); see configs/")
-    try:
-        config = module["get_config"](*([argument] if argument else []))
-        with config.unlocked():
-            _change(config, changes)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    return config.to_dict()
-
-
-def _change(config: Any, changes: dict[str, Any]) -> None:
-    for name, value in changes.items():
-        if isinstance(value, dict) and name in config:
-            _change(config[name], value)
-        else:
-            config[name] = tuple(value) if isinstance(value, list) else value

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
+from clipjax.cli.options import tokenizer_of
 from clipjax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Captioned:
     template: tuple[str, ...] = ()
     crop: float = 0.9
     flip: float = 0.0
+    grayscale: float = 0.0
+    rand_augment: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,8 @@ class PretrainFiles:
     `world` "glyphs" draws its images and captions, `batch_size` a step; otherwise `sources` are the
     parts of each batch. `tokenizer` is a checkpoint's or a vocabulary's place; without one, the
     procedural world trains its own of at most `vocab_size` tokens, and photographs use CLIP's.
-    Captions are cut at `caption_length` tokens. `weights` continues from a checkpoint.
+    Captions are cut at `caption_length` tokens. `weights` continues from a checkpoint. With `skip_bad`
+    another image takes the place of one that cannot be decoded, and the log names it.
     """
 
     architecture: Architecture = Architecture()
@@ -62,6 +66,7 @@ class PretrainFiles:
     vocab_size: int = 1024
     caption_length: int = 32
     weights: str | None = None
+    skip_bad: bool = False
     seed: int = 0
 
 
@@ -73,11 +78,12 @@ def build(files: PretrainFiles, progress: "Progress") -> "tuple[CLIP, Any, Token
     """
     from clipjax.weights.load import load
 
-    tokenizer = _tokenizer(files)
     params = None
     if files.weights:
         model, params = load(files.weights)
+        tokenizer = tokenizer_of(files.tokenizer or files.weights, model.config)
     else:
+        tokenizer = _tokenizer(files)
         model = _model(files.architecture, tokenizer)
     return model, params, tokenizer, _batches(files, model, tokenizer, progress)
 
@@ -99,12 +105,10 @@ def _tokenizer(files: PretrainFiles) -> "Tokenizer":
     from clipjax.inputs.tokenizer import load_tokenizer, openai_tokenizer
 
     length = files.architecture.context_length
-    if files.tokenizer or files.weights:
+    if files.tokenizer:
         from clipjax.weights.load import resolve
 
-        return dataclasses.replace(
-            load_tokenizer(resolve(files.tokenizer or files.weights or "")), context_length=length
-        )
+        return dataclasses.replace(load_tokenizer(resolve(files.tokenizer)), context_length=length)
     if files.world == "glyphs":
         from clipjax.data.glyph_batches import sample_captions
         from clipjax.inputs.tokenizer_trainer import train_tokenizer
@@ -161,6 +165,7 @@ def _captioned(part: Captioned, files: PretrainFiles, model: "CLIP", tokenizer: 
     from clipjax.data.captions import captions_for, read_captions
     from clipjax.data.image_batches import ImageBatches
     from clipjax.data.opening import open_source
+    from clipjax.data.randaugment import RandAugment
     from clipjax.data.samplers import Shuffled
     from clipjax.data.views import train_transform
 
@@ -178,10 +183,19 @@ def _captioned(part: Captioned, files: PretrainFiles, model: "CLIP", tokenizer: 
     return ImageBatches(
         source,
         Shuffled(len(source), seed),
-        train_transform(clip.image_size, clip.mean, clip.std, scale=(part.crop, 1.0), flip=part.flip),
+        train_transform(
+            clip.image_size,
+            clip.mean,
+            clip.std,
+            scale=(part.crop, 1.0),
+            flip=part.flip,
+            grayscale=part.grayscale,
+            rand_augment=RandAugment(part.rand_augment) if part.rand_augment else None,
+        ),
         part.rows,
         seed,
         captions=captions,
+        skip_bad=files.skip_bad,
     )
 
 

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
-from clipjax.cli.options import conditions
-from clipjax.errors import ConfigError
+from clipjax.cli.options import conditions, tokenizer_of
+from clipjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from clipjax.classify.problem import Problem
@@ -20,6 +20,7 @@ class ProblemFiles:
     `where` holds COLUMN=VALUE conditions. With `labels` the images' own labels are used: they become
     the shots, `shots` of each class where that is given. `test` are labelled images to measure on.
     `by_position` lets label 0 mean the first class and so on where the data calls its classes otherwise.
+    `skip_bad` decodes every image once at the start and leaves out those that cannot be used.
     """
 
     weights: str
@@ -37,15 +38,17 @@ class ProblemFiles:
     test_split: str | None = None
     test_where: tuple[str, ...] = ()
     by_position: bool = False
+    skip_bad: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """A problem, and the labelled images that its classifiers are measured on, if there are any."""
+    """A problem, the labelled images to measure on, if there are any, and the places that were read."""
 
     problem: "Problem"
-    test: "ImageSource | None"
+    test: "ImageSource | None" = None
+    made_from: tuple[str, ...] = ()
 
 
 def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
@@ -78,6 +81,8 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
             splits_file=files.splits_file,
             progress=progress,
         )
+    if files.skip_bad:
+        source, test = _usable(source, progress), test and _usable(test, progress)
     classes = classes or class_list_of(source)
     names = list(dict.fromkeys(name for name, *_ in classes.prompt_names))
     descriptions = read_descriptions(files.descriptions, names) if files.descriptions else None
@@ -90,17 +95,20 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
     problem = Problem(
         model.replace(dtype=files.dtype),
         params,
-        _tokenizer(files.weights, model.config.text),
+        tokenizer_of(files.weights, model.config),
         tuple(classes.names),
         tuple(map(tuple, prompts)),
         source,
         shots=_shots(source, classes, files) if files.labels or files.shots else None,
     )
-    return Opened(problem, None if test is None else labelled(test, classes, files.by_position))
+    if test is not None:
+        _check_apart(problem, test, same_place=files.test in (None, files.images))
+        test = labelled(test, classes, files.by_position)
+    return Opened(problem, test, tuple(place for place in (files.weights, files.images, files.test) if place))
 
 
 def labelled(source: "ImageSource", classes: "ClassList", by_position: bool) -> "ImageSource":
-    """Return the images with labels that are positions in the class list; those of other classes are left out.
+    """Return the images with labels that are positions in the class list.
 
     Raises:
       DataError: labels and class list do not fit together.
@@ -117,14 +125,23 @@ def _shots(source: "ImageSource", classes: "ClassList", files: ProblemFiles) -> 
     return shots if files.shots is None else few_shot(shots, files.shots, files.seed)
 
 
-def _tokenizer(weights: str, text):
-    from clipjax.inputs.tokenizer import load_tokenizer
-    from clipjax.weights.load import resolve
+def _usable(source: "ImageSource", progress: "Progress") -> "ImageSource":
+    from clipjax.cli.options import report_skipped
+    from clipjax.data.loader import without_bad
 
-    tokenizer = load_tokenizer(resolve(weights))
-    if tokenizer.vocab_size > text.vocab_size:
-        raise ConfigError(
-            f"{weights}: the model has {text.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}; "
-            "put the model's own vocab.json and merges.txt (or tokenizer.json) beside them"
+    source, bad = without_bad(source, progress=progress)
+    report_skipped(bad)
+    return source
+
+
+def _check_apart(problem: "Problem", test: "ImageSource", *, same_place: bool) -> None:
+    from clipjax.cli.console import note
+
+    measured = set(test.ids) if same_place else set()
+    if problem.shots is not None and (shared := measured & set(problem.shots.ids)):
+        raise DataError(
+            f"{test.name}: {len(shared)} test images are among those whose labels are learnt from; "
+            "choose others with --split or --where, or with --test"
         )
-    return dataclasses.replace(tokenizer, context_length=text.context_length)
+    if shared := measured & set(problem.images.ids):
+        note(f"{len(shared)} test images are among the unlabelled ones that the method sees")

@@ -29,9 +29,12 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "-o", "--output", type=given, default="clipjax-quickstart", metavar="DIR", help="default: %(default)s"
     )
-    parser.add_argument("--overwrite", action="store_true", help="start anew in DIR")
+    parser.add_argument(
+        "--weights", type=given, metavar="PATH", help="another small CLIP of digits in place of the one in the package"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace another run in DIR")
     add_json(parser)
-    parser.set_defaults(run=run, interrupted="what was done is kept; repeat the command to go on")
+    parser.set_defaults(run=run, interrupted="what was done is kept; repeat the command to go on", resumes=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,17 +42,18 @@ def run(args: argparse.Namespace) -> None:
 
     from clipjax.cli.adapt import adapt_and_measure
     from clipjax.cli.console import note, print_json, print_table
+    from clipjax.cli.problem_files import Opened
     from clipjax.cli.run_settings import RunSettings, log_to_stderr
 
     log_to_stderr(logging.WARNING)
     start = time.monotonic()
-    problem, test = digits_problem()
+    problem, test = digits_problem(args.weights)
     folder = Path(args.output)
     rows = []
     for method, values in METHODS.items():
         settings = RunSettings(checkpoint_every=100)
         place = folder / method
-        rows.append(adapt_and_measure(method, problem, test, values, settings, place, overwrite=args.overwrite))
+        rows.append(adapt_and_measure(method, Opened(problem, test), values, settings, place, overwrite=args.overwrite))
     seconds = time.monotonic() - start
     before = rows[0]["before"]
     if args.json:
@@ -69,17 +73,18 @@ def run(args: argparse.Namespace) -> None:
         note(f"{row['method']}: {folder / row['method'] / 'model'} loads in clipjax and in transformers")
 
 
-def digits_problem():
-    """Build the problem: the embedded CLIP, the digits to adapt to, and those to measure on."""
+def digits_problem(weights: str | None = None):
+    """Build the problem: a CLIP, the embedded one by default, the digits to adapt to, and those to measure on."""
     from clipjax.classify.problem import make_problem
     from clipjax.data.digits import DIGIT_NAMES, handwritten_digits
     from clipjax.data.glyph_captions import DIGIT_TEMPLATES
     from clipjax.inputs.tokenizer import load_tokenizer
     from clipjax.weights.embedded import EMBEDDED
-    from clipjax.weights.load import load
+    from clipjax.weights.load import load, resolve
 
-    model, params = load(EMBEDDED)
+    place = resolve(weights or EMBEDDED)
+    model, params = load(place)
     problem = make_problem(
-        model, params, load_tokenizer(EMBEDDED), DIGIT_NAMES, handwritten_digits("adapt"), templates=DIGIT_TEMPLATES
+        model, params, load_tokenizer(place), DIGIT_NAMES, handwritten_digits("adapt"), templates=DIGIT_TEMPLATES
     )
     return problem, handwritten_digits("test")

@@ -4,11 +4,16 @@ The same entry as `launch/train.py`: one configuration file, on one device or on
 """
 
 import argparse
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clipjax.cli.adapt import adapt_and_measure, nested, show
+from clipjax.cli.config_files import merged, read_config
 from clipjax.errors import ConfigError
+
+_UNLISTED = object()
 
 _HELP = """usage: clipjax train --config=FILE.py[:ARGUMENT] [--config.KEY=VALUE ...] --workdir=DIR [options]
 
@@ -31,7 +36,7 @@ def add_parser(commands) -> None:
         prefix_chars="\0",  # all that follows is for absl
     )
     parser.add_argument("flags", nargs=argparse.REMAINDER)
-    parser.set_defaults(run=run, interrupted="what was done is kept; repeat the command to go on")
+    parser.set_defaults(run=run, interrupted="what was done is kept; repeat the command to go on", resumes=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,6 +52,7 @@ def main(argv: list[str]) -> int:
     from absl import flags
     from ml_collections import config_flags
 
+    argv, more = _split_off_unlisted(argv)
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
         "config", None, "a Python file with get_config(), and its argument", flag_values=values, sys_argv=argv
@@ -74,8 +80,29 @@ def main(argv: list[str]) -> int:
     from clipjax.parallel.distributed import initialize
 
     initialize(values.coordinator, values.processes, values.process)
-    run_config(values.config.to_dict(), Path(values.workdir), overwrite=values.overwrite, as_json=values.json)
+    config = merged(values.config.to_dict(), nested(more))
+    run_config(config, Path(values.workdir), overwrite=values.overwrite, as_json=values.json)
     return 0
+
+
+def _split_off_unlisted(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Take out the settings that the configuration does not list: NAME=VALUE of each `--config.NAME=VALUE`.
+
+    absl knows the type of what is listed; the others are checked where they are read, as all are.
+    """
+    spec = next((text.partition("=")[2] for text in argv if text.startswith("--config=")), None)
+    if spec is None:
+        return argv, []
+    listed = read_config(spec)
+    rest, more = [], []
+    for text in argv:
+        name, equals, _ = text.removeprefix("--config.").partition("=")
+        known: Any = listed
+        for part in name.split("."):
+            known = known.get(part, _UNLISTED) if isinstance(known, dict) else _UNLISTED
+        unlisted = text.startswith("--config.") and equals and known is _UNLISTED
+        (more if unlisted else rest).append(text.removeprefix("--config.") if unlisted else text)
+    return rest, more
 
 
 def run_config(config: Mapping[str, Any], workdir: Path, *, overwrite: bool = False, as_json: bool = False) -> None:
@@ -97,13 +124,12 @@ def run_config(config: Mapping[str, Any], workdir: Path, *, overwrite: bool = Fa
     if method == "pretrain":
         _pretrain(rest, settings, workdir, overwrite, as_json)
         return
-    from clipjax.cli.adapt import adapt_and_measure, show
     from clipjax.cli.problem_files import ProblemFiles, open_problem
 
     if "problem" not in rest:
         raise ConfigError("the configuration lacks `problem` (weights, images, classes); see configs/")
     opened = open_problem(from_mapping(ProblemFiles, rest.pop("problem"), "problem."), progress)
-    document = adapt_and_measure(method, opened.problem, opened.test, rest, settings, workdir, overwrite=overwrite)
+    document = adapt_and_measure(method, opened, rest, settings, workdir, overwrite=overwrite)
     import jax
 
     if jax.process_index() == 0:
@@ -120,13 +146,21 @@ def _pretrain(rest: dict[str, Any], settings: Any, workdir: Path, overwrite: boo
     from clipjax.methods.pretrain import Config, pretrain
     from clipjax.training.run import Run, open_run
     from clipjax.training.settings import from_mapping
+    from clipjax.weights.fingerprint import fingerprint
     from clipjax.weights.save import save
 
     files = from_mapping(PretrainFiles, rest.pop("data", {}), "data.")
     config = from_mapping(Config, rest)
     model, params, tokenizer, batches = build(files, progress)
-    identity = {"method": "pretrain", "config": repr(config), "data": batches.fingerprint, "model": repr(model)}
-    opened = open_run(workdir, identity, overwrite=overwrite)
+    identity = {
+        "method": "pretrain",
+        "config": dataclasses.asdict(config),
+        "data": batches.fingerprint,
+        "model": repr(model),
+        "weights": None if params is None else fingerprint(params),
+    }
+    reads = [place for place in (files.weights, *(part.images for part in files.sources)) if place is not None]
+    opened = open_run(workdir, identity, overwrite=overwrite, made_from=reads)
     run = Run(folder=opened.folder, **run_options(settings, workdir))
     params = pretrain(model, batches, config, run, params)
     if jax.process_index() == 0:

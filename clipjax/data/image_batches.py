@@ -5,6 +5,7 @@ they are decoded in parallel and put together.
 """
 
 import functools
+import logging
 import threading
 import zlib
 from collections import Counter
@@ -21,6 +22,8 @@ from clipjax.data.samplers import NumberedGenerator, Sampler
 from clipjax.data.source import ImageSource
 from clipjax.data.views import Transform, WantedView, write_views
 from clipjax.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 STEPS_AHEAD = 2
 """Batches that are decoded while the one in hand is used."""
@@ -134,6 +137,9 @@ class ImageBatches:
                     result = next(results)
                     if isinstance(result, DataError):
                         raise DataError(str(result)) from result
+                    for index, bad in result:
+                        if index not in self.bad_images:
+                            logger.warning("left out: %s", bad.reason)
                     self.bad_images.update(result)
                 with lock:
                     batch = started.pop(step)
@@ -193,7 +199,7 @@ class ImageBatches:
                 return index
             except DataError as error:
                 if not self.skip_bad:
-                    raise DataError(f"{error}; or pass --skip-bad to replace such images") from error
+                    raise DataError(f"{error}; or leave such images out (--skip-bad, data.skip_bad)") from error
                 bad.append((index, BadImage(self.source.ids[index], str(error))))
             index = int(self.sampler(np.array([position + attempt * self.batch_size]))[0])
         raise DataError(

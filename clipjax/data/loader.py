@@ -10,6 +10,7 @@ from PIL import Image
 
 from clipjax.data.source import ImageSource
 from clipjax.errors import DataError
+from clipjax.progress import Progress, silent
 
 T = TypeVar("T")
 
@@ -105,6 +106,23 @@ def map_images(
     finally:
         # also on Ctrl-C and when the caller stops early: drop what is still queued
         results.close()
+
+
+def without_bad(
+    source: ImageSource, *, threads: int | None = None, progress: Progress = silent
+) -> tuple[ImageSource, list[BadImage]]:
+    """Decode every image once; return the source without those that cannot be, and the list of them.
+
+    Raises:
+      DataError: not one image can be used.
+    """
+    checked = map_images(source, lambda index: source.image(index).size, ahead=64, threads=threads, skip_bad=True)
+    found = list(progress(checked, total=len(source), label="checking images"))
+    bad = [result for _, result in found if isinstance(result, BadImage)]
+    good = [index for index, result in found if not isinstance(result, BadImage)]
+    if not good:
+        raise DataError(f"{source.name}: not one of {len(source)} images can be used; check the files")
+    return (source.select(np.array(good)) if bad else source), bad
 
 
 def available_cores() -> int:

@@ -48,10 +48,11 @@ def adapt(
         kept = {field.name: getattr(run, field.name) for field in dataclasses.fields(run) if field.name != "folder"}
         run = open_run(folder, identity(method, problem, config), overwrite=overwrite, **kept)
     classifier = module.adapt(problem, config, run)
-    provenance = {"method": method, "config": repr(config), **problem.identity, **classifier.provenance}
-    return dataclasses.replace(classifier, provenance={**provenance, "method": method})
+    # a method's own words last: it counts the images that the problem only names
+    provenance = {**identity(method, problem, config), **classifier.provenance, "method": method}
+    return dataclasses.replace(classifier, provenance=provenance)
 
 
 def identity(method: str, problem: Problem, config: Any) -> dict[str, Any]:
     """Say what a run is, in plain values."""
-    return {"method": method, "config": repr(config), **problem.identity}
+    return {"method": method, "config": dataclasses.asdict(config), **problem.identity}

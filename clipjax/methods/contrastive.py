@@ -24,7 +24,7 @@ LARGEST_LOGIT_SCALE = math.log(100)
 class Contrastive:
     """The loss of a batch of `images` and `tokens`, spread over a mesh.
 
-    Rows of equal `labels` (equal captions, where a batch has no labels) are no negatives of each
+    Rows of equal `pair_ids` (of equal captions, where a batch has none) are no negatives of each
     other; with `equal_ids="share"` they are each other's positives. Large batches with all
     negatives: `microbatches` encodes so many parts one after the other, `chunk` bounds how many
     texts the loss compares at a time. "siglip" needs `logit_bias` among the params.
@@ -44,7 +44,7 @@ class Contrastive:
         model = self.model.replace(rows=rows(self.mesh)) if self.microbatches == 1 else self.model
         image = self._encoded(model.encode_image, params, batch["images"])
         text = self._encoded(model.encode_text, params, batch["tokens"])
-        ids = batch["labels"] if "labels" in batch else caption_ids(batch["tokens"])
+        ids = batch["pair_ids"] if "pair_ids" in batch else caption_ids(batch["tokens"])
         scale = jnp.exp(params["logit_scale"].astype(jnp.float32))
         if self.loss == "clip":
             loss = ClipLossOverMesh(self.mesh, equal_ids=self.equal_ids, chunk=self.chunk)

@@ -4,6 +4,7 @@ With labelled shots, or with the zero-shot classifier's own labels where there a
 """
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import jax
@@ -15,10 +16,10 @@ from clipjax.classify.classifier import Classifier
 from clipjax.classify.embed import embed_images, tokens_for
 from clipjax.classify.problem import Problem
 from clipjax.data.image_batches import ImageBatches
+from clipjax.data.randaugment import RandAugment
 from clipjax.data.samplers import Shuffled
 from clipjax.data.source import ImageSource
 from clipjax.data.views import train_transform
-from clipjax.errors import DataError
 from clipjax.inputs.trim import text_lengths, trimmed_length
 from clipjax.losses.pairing import EqualIds
 from clipjax.methods.contrastive import Contrastive, clamp_logit_scale
@@ -27,6 +28,7 @@ from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.partition import join, split
 from clipjax.training.run import Run
+from clipjax.training.settings import check_range
 from clipjax.training.stage import Stage
 
 
@@ -38,8 +40,10 @@ class Config:
     whichever there are ("auto"). Of the pseudo-labelled images the share `confident` is kept, class by class, the most
     confident first. `trainable` are patterns on parameter paths. Rows of one class are each
     other's positives (`equal_labels="share"`), or no negatives ("ignore"). `crop` is the smallest
-    share of an image that an augmented view shows. `mix` interpolates between the params before
-    (0) and after (1): WiSE-FT, arXiv 2109.01903.
+    share of an image that an augmented view shows; `flip` and `grayscale` are probabilities, and with
+    `rand_augment` so many random operations follow. `mix` interpolates between the params before
+    (0) and after (1): WiSE-FT, arXiv 2109.01903. The learning rate rises over `warmup_share` of the
+    steps, unless the optimiser names their number. `dtype` is the model's own unless it is given.
     """
 
     labels: Literal["auto", "given", "pseudo"] = "auto"
@@ -52,10 +56,17 @@ class Config:
     equal_labels: EqualIds = "share"
     crop: float = 0.7
     flip: float = 0.5
+    grayscale: float = 0.0
+    rand_augment: int = 0
     mix: float = 1.0
     microbatches: int = 1
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] | None = None
     seed: int = 0
+
+    def __post_init__(self):
+        check_range(self, 1, math.inf, "batch_size", "microbatches")
+        check_range(self, 0, math.inf, "epochs", "rand_augment")
+        check_range(self, 0, 1, "confident", "warmup_share", "crop", "flip", "grayscale", "mix")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +80,15 @@ class ClassCaptions:
         labels = batch["labels"]
         drawn = jax.random.randint(rng, labels.shape, 0, frozen["counts"][labels])
         tokens = frozen["prompts"][labels, drawn]
-        return self.contrastive(trainable, frozen["params"], carry, {**batch, "tokens": tokens}, rng, step)
+        paired = {**batch, "tokens": tokens, "pair_ids": labels}
+        return self.contrastive(trainable, frozen["params"], carry, paired, rng, step)
 
 
 def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     """Label images, fine-tune on them, and read the prompts with the new params.
 
     Raises:
-      DataError: labels asked for and no shots given, or fewer images than one batch.
+      DataError: labels asked for and no shots given or not of every class, or fewer images than one batch.
     """
     source, labels = _labelled(problem, config, run)
     mesh = make_mesh() if run.mesh is None else run.mesh
@@ -90,18 +102,28 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
         frozen={"params": frozen, **prompt_tokens(problem)},
         objective=ClassCaptions(
             Contrastive(
-                problem.model.replace(dtype=config.dtype),
+                problem.model.replace(dtype=config.dtype or problem.model.dtype),
                 mesh,
                 equal_ids=config.equal_labels,
                 microbatches=config.microbatches,
             )
         ),
-        optimizer=dataclasses.replace(config.optimizer, warmup=round(config.warmup_share * steps)),
+        optimizer=dataclasses.replace(
+            config.optimizer, warmup=config.optimizer.warmup or round(config.warmup_share * steps)
+        ),
         steps=steps,
         batches=ImageBatches(
             source,
             Shuffled(len(source), config.seed),
-            train_transform(clip.image_size, clip.mean, clip.std, scale=(config.crop, 1.0), flip=config.flip),
+            train_transform(
+                clip.image_size,
+                clip.mean,
+                clip.std,
+                scale=(config.crop, 1.0),
+                flip=config.flip,
+                grayscale=config.grayscale,
+                rand_augment=RandAugment(config.rand_augment) if config.rand_augment else None,
+            ),
             config.batch_size,
             config.seed,
             columns={"labels": labels},
@@ -143,10 +165,8 @@ def pseudo_labels(
 
 
 def _labelled(problem: Problem, config: Config, run: Run) -> tuple[ImageSource, Int[np.ndarray, " images"]]:
-    shots = problem.shots
-    if config.labels == "given" and shots is None:
-        raise DataError("labels='given' needs labelled images; pass some as shots, or use labels='pseudo'")
-    if shots is not None and config.labels != "pseudo":
+    if config.labels == "given" or (problem.shots is not None and config.labels != "pseudo"):
+        shots = problem.shots_of_every_class()
         return shots, shots.labels
 
     def predict():

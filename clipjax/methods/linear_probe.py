@@ -1,6 +1,7 @@
 """The labelled baseline on frozen features: logistic regression on the shots' embeddings."""
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,8 @@ from clipjax.classify.classifier import Classifier
 from clipjax.classify.embed import embed_images
 from clipjax.classify.linear_probe import linear_probe
 from clipjax.classify.problem import Problem
-from clipjax.errors import DataError
 from clipjax.training.run import Run
+from clipjax.training.settings import check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Config:
     batch_size: int = 64
     seed: int = 0
 
+    def __post_init__(self):
+        check_range(self, 1, math.inf, "batch_size")
+
 
 def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     """Fit a linear head on unit embeddings of the shots (Radford et al., arXiv 2103.00020, appendix A.3).
@@ -27,12 +31,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     Raises:
       DataError: the problem has no shots, or a class has none.
     """
-    shots = problem.shots
-    if shots is None:
-        raise DataError("linear_probe learns from labelled images; pass some as shots")
-    absent = sorted(set(range(len(problem.class_names))) - set(shots.labels.tolist()))
-    if absent:
-        raise DataError(f"{shots.name}: the class {problem.class_names[absent[0]]!r} has no image; add one")
+    shots = problem.shots_of_every_class()
 
     def embeddings():
         rows, _, _ = embed_images(
@@ -40,7 +39,9 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
         )
         return {"rows": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
 
-    rows = run.once("embeddings", embeddings, depends=(problem.identity["weights"], shots.fingerprint))["rows"]
+    rows = run.once(
+        "embeddings", embeddings, depends=(problem.identity["model"], problem.identity["weights"], shots.fingerprint)
+    )["rows"]
     probe = linear_probe(rows, shots.labels, rows[:1], seed=config.seed, progress=run.progress)
     # the classifier multiplies cosines by the logit scale; a head of its own undoes that
     scale = float(np.exp(np.asarray(problem.params["logit_scale"], np.float32)))

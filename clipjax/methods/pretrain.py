@@ -1,6 +1,7 @@
 """Contrastive pretraining from captioned images. Not an adaptation: there is no problem yet, and no classifier."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
@@ -14,6 +15,7 @@ from clipjax.models.clip import CLIP, Params
 from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
+from clipjax.training.settings import check_range
 from clipjax.training.stage import Stage
 
 _SIGLIP_SCALE, _SIGLIP_BIAS = 2.3026, -10.0  # ln 10 and the bias, the start values of arXiv 2303.15343
@@ -33,6 +35,9 @@ class Config:
     remat: Literal["none", "dots", "full"] = "dots"
     seed: int = 0
 
+    def __post_init__(self):
+        check_range(self, 1, math.inf, "steps", "chunk", "microbatches")
+
 
 def pretrain(model: CLIP, batches: BatchSource, config: Config, run: Run, params: Params | None = None) -> Params:
     """Train both towers on batches of `images` and `tokens`, from random params unless some are given."""
@@ -44,9 +49,12 @@ def pretrain(model: CLIP, batches: BatchSource, config: Config, run: Run, params
 
 def pretrain_stage(model: CLIP, batches: BatchSource, config: Config, run: Run, params: Params | None = None) -> Stage:
     """Describe the one stage of pretraining."""
+    drawn = params is None
     params = dict(jax.jit(model.init)(jax.random.key(config.seed)) if params is None else params)
     if config.loss == "siglip":
-        params |= {"logit_scale": jnp.float32(_SIGLIP_SCALE), "logit_bias": jnp.float32(_SIGLIP_BIAS)}
+        params["logit_bias"] = jnp.float32(_SIGLIP_BIAS)
+        if drawn:
+            params["logit_scale"] = jnp.float32(_SIGLIP_SCALE)
     mesh = make_mesh() if run.mesh is None else run.mesh
     return Stage(
         name="pretrain",
@@ -57,6 +65,7 @@ def pretrain_stage(model: CLIP, batches: BatchSource, config: Config, run: Run, 
         batches=batches,
         after_update=clamp_logit_scale,
         seed=config.seed,
+        origin=f"{model!r} drawn with seed {config.seed}" if drawn else None,
     )
 
 

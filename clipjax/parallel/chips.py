@@ -30,6 +30,7 @@ TPUS = {
 
 # GPUs: the data sheets at nvidia.com/en-us/data-center/{h200,h100,a100}; bfloat16 rates without sparsity.
 GPUS = {
+    "H200 NVL": Chip("H200 NVL", 835e12, 141 * 10**9, 4800e9, 450e9),
     "H200": Chip("H200", 989e12, 141 * 10**9, 4800e9, 450e9),
     "H100 PCIe": Chip("H100 PCIe", 756e12, 80 * 10**9, 2000e9, 300e9),
     "H100 NVL": Chip("H100 NVL", 835e12, 94 * 10**9, 3900e9, 300e9),

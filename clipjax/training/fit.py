@@ -114,8 +114,9 @@ def fingerprint(stage: Stage) -> str:
     """Digest all that a stage's result depends on: its program, its numbers, its data, its initial state."""
     s = stage
     program = [_described(part) for part in (s.objective, s.optimizer, s.after_update)]
-    parts = (s.name, *program, s.steps, s.batches.fingerprint, s.seed)
-    return digest({"inputs": (s.trainable, s.frozen, s.carry), "parts": _text(repr(parts))})
+    parts = (s.name, *program, s.steps, s.batches.fingerprint, s.seed, s.origin)
+    trainable = s.trainable if s.origin is None else {}
+    return digest({"inputs": (trainable, s.frozen, s.carry), "parts": _text(repr(parts))})
 
 
 Save = Callable[[TrainState, dict[str, float]], None]
@@ -157,7 +158,8 @@ def _run(
                 _check(stage, metrics, pace)
                 save(state, as_numbers(metrics))
             if stopping:
-                raise Stopped(f"{stage.name}: stopped at step {done} of {stage.steps}; start it again to go on")
+                then = "nothing was kept" if save is _keep_nothing else "start it again to go on"
+                raise Stopped(f"{stage.name}: stopped at step {done} of {stage.steps}; {then}")
         _check(stage, pending, pace)
     return state
 
@@ -170,9 +172,13 @@ def _check(stage: Stage, metrics: dict[str, Any] | None, pace: Pace) -> None:
         )
 
 
+def _keep_nothing(state: TrainState, metrics: dict[str, float]) -> None:
+    pass
+
+
 def _saver(checkpoints: Checkpoints | None, note: dict[str, Any]) -> Save:
     if checkpoints is None:
-        return lambda state, metrics: None
+        return _keep_nothing
     return lambda state, metrics: checkpoints.save(state, note, metrics)
 
 

@@ -2,7 +2,6 @@
 
 import atexit
 import dataclasses
-import functools
 import importlib.util
 import json
 import logging
@@ -100,16 +99,20 @@ class TensorBoard:
             raise ConfigError("TensorBoard files need tensorboardX; pip install 'clipjax[tensorboard]'")
         self._folder = folder
 
-    @functools.cached_property
-    def _writer(self) -> Any:
-        # made at the first entry, which only one of several processes gets
+        self._writer: Any = None
+
+    def _opened(self, step: int) -> Any:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
 
-        writer = SummaryWriter(os.fspath(self._folder))
+        # a run that goes on from a checkpoint repeats steps: those that were written before are hidden
+        writer = SummaryWriter(os.fspath(self._folder), purge_step=step)
         atexit.register(writer.close)  # its thread is still writing when the last entry has been given
         return writer
 
     def __call__(self, entry: Entry) -> None:
+        if self._writer is None:
+            # at the first entry, which only one of several processes gets
+            self._writer = self._opened(entry.step)
         for name, value in entry.values.items():
             self._writer.add_scalar(f"{entry.stage}/{name}", value, entry.step)
         self._writer.flush()

@@ -4,6 +4,7 @@ Two specs that differ in numbers alone (learning rate, decay, betas) share one c
 """
 
 import dataclasses
+import math
 import re
 from typing import Any, Literal
 
@@ -15,11 +16,12 @@ from jaxtyping import Array, Float, Int
 
 from clipjax.errors import ConfigError
 from clipjax.parallel.rules import path_name
+from clipjax.training.partition import check_pattern
 
 Numbers = dict[str, Float[Array, ""]]
 
-DECAYED = r"(kernel|token_embedding)$"
-"""Paths that weight decay applies to, as in CLIP: matrices, and neither norms nor biases nor the logit scale.
+DECAYED = r"(kernel|token_embedding|position_embedding)$"
+"""Paths that weight decay applies to, as in CLIP: matrices, and neither vectors (norms, biases) nor the logit scale.
 
 A rule by number of dimensions would not do: the biases of stacked layers are matrices.
 """
@@ -63,12 +65,16 @@ class Optimizer:
         for field, known in (("name", NAMES), ("schedule", SCHEDULES)):
             if getattr(self, field) not in known:
                 raise ConfigError(f"optimizer.{field} is {getattr(self, field)!r}; known are {', '.join(known)}")
-        if not self.lr >= 0:
-            raise ConfigError(f"optimizer.lr is {self.lr}; it cannot be negative")
+        for field in ("lr", "warmup", "end_factor", "weight_decay", "eps"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ConfigError(f"optimizer.{field} is {getattr(self, field)}; it cannot be negative")
+        for field in ("b1", "b2", "momentum", "ema"):
+            if getattr(self, field) is not None and not 0 <= getattr(self, field) < 1:
+                raise ConfigError(f"optimizer.{field} is {getattr(self, field)}; a decay lies between 0 and 1")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigError(f"optimizer.clip_norm is {self.clip_norm}; give a positive number, or None")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ConfigError(f"optimizer.ema is {self.ema}; a decay lies between 0 and 1")
+        for pattern in (self.decayed, *(pattern for pattern, _ in self.factors)):
+            check_pattern("optimizer", pattern)
 
     def structure(self) -> "Optimizer":
         """Return the spec with its numbers blanked: what a compiled step depends on."""

@@ -22,10 +22,7 @@ def split(params: dict[str, Any], patterns: Sequence[str]) -> tuple[dict[str, An
       ConfigError: a pattern matches nothing or is no regular expression, or no leaf is left to train.
     """
     for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ConfigError(f"the pattern {pattern!r} is no regular expression ({error})") from None
+        check_pattern("trainable", pattern)
     trainable: dict[str, Any] = {}
     frozen: dict[str, Any] = {}
     used: set[str] = set()
@@ -40,6 +37,18 @@ def split(params: dict[str, Any], patterns: Sequence[str]) -> tuple[dict[str, An
     if not trainable:
         raise ConfigError("no parameter is left to train; give a pattern such as 'vision/'")
     return trainable, frozen
+
+
+def check_pattern(setting: str, pattern: str) -> None:
+    """Refuse what is no regular expression.
+
+    Raises:
+      ConfigError: it is none; the message names the setting.
+    """
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{setting}: the pattern {pattern!r} is no regular expression ({error})") from None
 
 
 def join(trainable: dict[str, Any], frozen: dict[str, Any]) -> dict[str, Any]:

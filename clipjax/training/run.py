@@ -8,6 +8,7 @@ them, and does not reuse them when something they depend on has changed.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from clipjax.errors import OutputError
-from clipjax.outputs import new_file
+from clipjax.outputs import check_free, new_file
 from clipjax.parallel.agreement import everywhere, meet
 from clipjax.progress import Progress, silent
 from clipjax.training.checkpoints import Keeping, StaleCheckpoint
@@ -50,7 +51,7 @@ class Run:
     def fit(self, stage: Stage) -> Fitted:
         """Run a stage, go on with it, or read what it ended with (see `training.fit`).
 
-        Checkpoints of the same stage with other inputs, from before something changed, are removed.
+        Checkpoints of the same stage with other inputs, from before something changed, are set aside.
         """
         sinks = list(self.sinks)
         folder = None
@@ -63,9 +64,10 @@ class Run:
         try:
             return start(stage, folder=folder)
         except StaleCheckpoint:
-            logger.warning("%s: what this stage depends on has changed; it starts anew", folder)
+            pass
         if jax.process_index() == 0 and folder is not None:
-            _remove(folder)
+            aside = _set_aside(folder)
+            logger.warning("%s: what this stage depends on has changed; it starts anew (before: %s)", folder, aside)
         meet()
         return start(stage, folder=folder)
 
@@ -91,11 +93,20 @@ class Run:
         return result
 
 
-def open_run(path: str | os.PathLike, identity: Mapping[str, Any], *, overwrite: bool = False, **options: Any) -> Run:
+def open_run(
+    path: str | os.PathLike,
+    identity: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    made_from: Sequence[str | os.PathLike] = (),
+    **options: Any,
+) -> Run:
     """Make a run's directory, or go on in one that holds the same run.
 
     Args:
       identity: plain values that say what the run is: method, configuration, weights, images.
+      overwrite: replace another run. The same one goes on even then, so that a scheduler may repeat a command.
+      made_from: what the run reads, which is never removed with an old run.
 
     Raises:
       OutputError: the directory holds another run or something else; the message says what differs.
@@ -106,20 +117,21 @@ def open_run(path: str | os.PathLike, identity: Mapping[str, Any], *, overwrite:
     wanted = json.loads(json.dumps(dict(identity), default=str))
     if jax.process_index() == 0:
         try:
-            _claim(folder, wanted, overwrite=overwrite)
+            _claim(folder, wanted, overwrite=overwrite, made_from=made_from)
         finally:
             meet()
     else:
         meet()
-        _claim(folder, wanted, overwrite=False)
+        _claim(folder, wanted, overwrite=False, made_from=())
     return Run(folder=folder, **options)
 
 
-def _claim(folder: Path, wanted: dict[str, Any], *, overwrite: bool) -> None:
+def _claim(folder: Path, wanted: dict[str, Any], *, overwrite: bool, made_from: Sequence[str | os.PathLike]) -> None:
     note = folder / _NOTE
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; choose another directory")
-    if overwrite and note.is_file():
+    if overwrite and note.is_file() and not _is(note, wanted):
+        check_free(folder, "directory", overwrite=True, made_from=made_from)
         _remove(folder)
     if note.is_file():
         _compare(folder, _identity(note), wanted)
@@ -138,6 +150,22 @@ def _identity(note: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _is(note: Path, wanted: dict[str, Any]) -> bool:
+    try:
+        return _identity(note) == wanted
+    except OutputError:
+        return False
+
+
+def _set_aside(folder: Path) -> Path:
+    numbers = itertools.count(1)
+    aside = next(place for n in numbers if not (place := folder.with_name(f"{folder.name}.before-{n}")).exists())
+    try:
+        return folder.rename(aside)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be renamed ({error.strerror}); choose another directory") from error
+
+
 def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
@@ -146,6 +174,7 @@ def _remove(folder: Path) -> None:
 
 
 def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    found, wanted = _leaves(found), _leaves(wanted)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise OutputError(
@@ -154,13 +183,23 @@ def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
             )
 
 
+def _leaves(tree: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Name the values of nested mappings by their path, so that a difference is named as closely as can be."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= _leaves(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
+    return leaves
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _arrays(result: Mapping[str, Any]) -> Arrays:
-    return {name: np.asarray(value) for name, value in result.items()}
+    arrays = {name: np.asarray(value) for name, value in result.items()}
+    # NumPy's files know no bfloat16
+    return {name: value.astype(np.float32) if value.dtype.kind == "V" else value for name, value in arrays.items()}
 
 
 def _read(path: Path, key: str) -> Arrays | None:

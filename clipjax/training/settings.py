@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -41,6 +42,19 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "", base
     return kind(**given)
 
 
+def check_range(settings: Any, low: float, high: float = math.inf, *names: str) -> None:
+    """Refuse settings that are not in [low, high]; None, where nothing is set, passes.
+
+    Raises:
+      ConfigError: one is outside; the message names it.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ConfigError(f"the setting {name} is {value!r}; it must be {bounds}")
+
+
 def _converted(wanted: Any, value: Any, name: str, default: Any = None) -> Any:
     if dataclasses.is_dataclass(wanted) and isinstance(value, Mapping):
         base = default if dataclasses.is_dataclass(default) else None
@@ -64,7 +78,7 @@ def _converted(wanted: Any, value: Any, name: str, default: Any = None) -> Any:
             return tuple(_converted(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value))
         if len(value) == len(arguments):
             return tuple(_converted(t, item, f"{name}[{i}]") for i, (t, item) in enumerate(zip(arguments, value)))
-    elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+    elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     elif wanted is type(None) and value is None:
         return None

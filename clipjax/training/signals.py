@@ -46,6 +46,10 @@ def stop_request() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if request.signal is not None and number == signal.SIGINT:
+            # whoever listened before knows how to end at once
+            before = former[signal.SIGINT]
+            if callable(before):
+                before(number, frame)
             raise KeyboardInterrupt
         request.signal = number
         if not alone:

@@ -35,6 +35,8 @@ class Stage:
         a module-level function or a frozen dataclass, like the objective.
       rules: how `trainable`, the optimiser's state and `frozen` lie on the mesh.
       seed: of the key that the objective's `rng` comes from.
+      origin: says what `trainable` is where it was drawn at random. It stands for the numbers in the
+        fingerprint: those of another version of jax, which may round otherwise, do not end a run.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Stage:
     rules: Rules = FSDP
     carry_rules: Rules = REPLICATED
     seed: int = 0
+    origin: str | None = None
 
     def __post_init__(self):
         if self.steps < 1:

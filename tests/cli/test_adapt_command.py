@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -68,6 +70,14 @@ def test_repeated_command_trains_no_further(adapt, tmp_path):
         (["finetune", "--set", "batch_size=64"], "12 images"),
         (["finetune", "--set", "batch_size=8", "--fsdp", "3"], "fsdp=3 does not divide"),
         (["linear_probe"], "learns from labelled images"),
+        (["finetune", "--set", "optimizer=adamw", "--set", "optimizer.lr=1"], "was given a value already"),
+        (["finetune", "--set", "epochs=NaN"], "the setting epochs is nan"),
+        (["finetune", "--set", "epochs=-5"], "the setting epochs is -5.0; it must be at least 0"),
+        (["finetune", "--set", "batch_size=0"], "the setting batch_size is 0"),
+        (["finetune", "--set", "mix=7"], "the setting mix is 7.0; it must be from 0 to 1"),
+        (["finetune", "--set", "optimizer.decayed=("], "no regular expression"),
+        (["finetune", "--labels", "--where", "classname=green_tree"], "has no image"),
+        (["zero_shot", "--split", ""], "the value is empty"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -83,6 +93,49 @@ def test_directory_of_another_run_is_refused_and_replaced_on_request(adapt):
     refused = adapt("linear_probe", "--labels")
     assert (refused.status, "holds another run" in refused.err) == (2, True)
     assert adapt("linear_probe", "--labels", "--overwrite").status == 0
+
+
+def test_weights_are_not_removed_with_the_run_that_made_them(adapt, clipjax, pictures, complains, tmp_path):
+    assert adapt("zero_shot").status == 0
+    run = tmp_path / "run"
+    flags = ("--images", pictures / "train", "-o", run, "--overwrite")
+    again = clipjax("adapt", "--method", "linear_probe", "--labels", "--weights", run / "model", *flags)
+    complains(again, "is or holds")
+    assert (run / "model" / "classifier.npz").is_file()
+
+
+def test_labels_of_test_images_are_never_learnt_from(clipjax, checkpoint, pictures, complains, tmp_path):
+    flags = ("--weights", checkpoint, "--images", pictures, "-o", tmp_path / "run", "--test-split", "test")
+    adapt = ("adapt", "--method", "linear_probe", *flags, "--labels")
+    complains(clipjax(*adapt), "9 test images are among those whose labels are learnt from")
+    done = clipjax(*adapt, "--split", "train")
+    assert (done.status, "9 images" in done.out or "9 " in done.out) == (0, True)
+
+
+def test_unlabelled_test_images_are_remarked_on(clipjax, checkpoint, pictures, tmp_path):
+    flags = ("--weights", checkpoint, "--images", pictures, "-o", tmp_path / "run", "--test-split", "test")
+    done = clipjax("adapt", "--method", "zero_shot", *flags)
+    assert (done.status, "9 test images are among the unlabelled ones" in done.err) == (0, True)
+
+
+def test_bad_images_are_left_out_when_asked(clipjax, checkpoint, broken_photos, complains, tmp_path):
+    command = ("adapt", "--method", "finetune", *QUICK, "--weights", checkpoint, "--images", broken_photos)
+    complains(clipjax(*command, "-o", tmp_path / "run"), "--skip-bad")
+    done = clipjax(*command, "-o", tmp_path / "other", "--skip-bad")
+    assert (done.status, "left out 2 images" in done.err) == (0, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_stopped_before_it_trains_asks_to_be_started_again(adapt, monkeypatch, number):
+    monkeypatch.setattr("clipjax.cli.problem_files.open_problem", lambda *files: os.kill(os.getpid(), number))
+    stopped = adapt("finetune")
+    assert (stopped.status, "repeat the command to go on" in stopped.err) == (75, True)
+
+
+def test_the_models_own_precision_is_that_of_training(adapt, tmp_path):
+    assert adapt("finetune", *QUICK, "--dtype", "bfloat16").status == 0
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert "bfloat16" in run["model"] and run["config"]["dtype"] is None
 
 
 def test_run_stands_for_its_model(adapt, clipjax, tmp_path):

@@ -96,7 +96,7 @@ def test_operating_system_errors_are_one_line(clipjax, complains, monkeypatch):
 )
 def test_full_memory_is_one_line_with_a_remedy(error, clipjax, complains, monkeypatch):
     failing(monkeypatch, error)
-    complains(clipjax("inspect", "x"), "out of memory; use a smaller --batch-size")
+    complains(clipjax("inspect", "x"), "out of memory; use smaller batches (--batch-size")
 
 
 def test_missing_accelerator_is_one_line(clipjax, complains, monkeypatch):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from clipjax.cli.adapt import nested
-from clipjax.cli.plan import plan_config, read_config
+from clipjax.cli.config_files import merged, read_config
+from clipjax.cli.plan import plan_config
 from clipjax.parallel.topology import plan_devices
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "pretrain.py"
@@ -38,7 +39,7 @@ def plan(clipjax):
 @pytest.fixture(scope="module")
 def two_sizes():
     """The plans for two and for four devices, with as many pairs on each."""
-    config = lambda **mesh: read_config(f"{CONFIG}:vit_l14", nested(flags(**mesh)))
+    config = lambda **mesh: merged(read_config(f"{CONFIG}:vit_l14"), nested(flags(**mesh)))
     return [plan_config(config(data=n), plan_devices(f"cpu:{2 * n}")).as_dict() for n in (1, 2)]
 
 

@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
 
+import jax
 import pytest
 from picture_folders import write_pictures
 
 from clipjax.weights.load import load
+from clipjax.weights.save import save
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -65,7 +67,10 @@ def test_finetuning_from_a_configuration(train, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (["--config.stepz=1"], "stepz"),
+        (["--config.stepz=1"], "unknown setting stepz; did you mean 'steps'"),
+        (["--config.optimizer.clip_nrom=1"], "unknown setting optimizer.clip_nrom; did you mean 'clip_norm'"),
+        (["--config.run.log_every=often"], "often"),
+        (["--config.optimizer.ema=2"], "optimizer.ema is 2"),
         (["--config.run.fsdp=3"], "fsdp=3 does not divide"),
         (["--config.data.batch_size=3"], "does not divide over"),
         (["--nonsense=1"], "nonsense"),
@@ -76,13 +81,44 @@ def test_mistakes_are_one_line(train, flags, complaint):
     done = train("pretrain.py:glyphs", *tiny(), *flags)
     assert done.status == 2
     assert complaint in done.err
-    assert "Traceback" not in done.err
+    assert done.err.count("\n") == 1
 
 
 def test_workdir_of_another_configuration_is_refused(train):
     assert train("pretrain.py:glyphs", *tiny(2)).status == 0
     refused = train("pretrain.py:glyphs", *tiny(2), "--config.optimizer.lr=0.5")
     assert (refused.status, "holds another run" in refused.err) == (2, True)
+
+
+def test_settings_that_a_configuration_does_not_list_can_be_set(train, tmp_path):
+    flags = ["--config.optimizer.ema=0.9", "--config.run.keep=1", "--config.chunk=8", "--config.data.skip_bad=true"]
+    done = train("pretrain.py:glyphs", *tiny(2), *flags)
+    assert done.status == 0, done.err
+    config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    assert (config["optimizer"]["ema"], config["chunk"]) == (0.9, 8)
+
+
+def test_workdir_of_other_starting_weights_is_refused(train, checkpoint, tmp_path):
+    write_pictures(tmp_path / "pictures", seed=1, per_class=4)
+    source = {"images": str(tmp_path / "pictures"), "rows": 8, "template": ["a {} thing"]}
+    other = tmp_path / "other"
+    model, params = load(checkpoint)
+    save(other, model, jax.tree.map(lambda x: 2 * x, params))
+    flags = [f"--config.data.sources=[{source!r}]", "--config.steps=2", "--config.data.caption_length=8"]
+    run = lambda weights: train("pretrain.py:images", *flags, f"--config.data.weights={weights}")
+    done = run(checkpoint)
+    assert done.status == 0, done.err
+    refused = run(other)
+    assert (refused.status, "weights was" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("program", "complaint"),
+    [("def get_config(:\n", "SyntaxError"), ("import nonesuch\n", "nonesuch"), ("x = 1\n", "no get_config")],
+)
+def test_a_configuration_that_does_not_run_is_one_line(train, complains, tmp_path, program, complaint):
+    (tmp_path / "mine.py").write_text(program)
+    complains(train(tmp_path / "mine.py"), "mine.py", complaint)
 
 
 def test_missing_configuration_is_named(train, tmp_path):

@@ -49,6 +49,21 @@ def test_siglip_takes_its_bias_from_the_params(batch):
     assert_allclose(loss_of(objective, params, rows), expected, rtol=1e-5)
 
 
+def test_labels_of_images_say_nothing_about_captions(batch):
+    # photographs without a class all have the label -1, and label 0 of two data sets are two things
+    model, params, rows = batch
+    objective = Contrastive(model, make_mesh(devices=jax.devices()[:2]), equal_ids="share")
+    labelled = rows | {"labels": jnp.full(8, -1)}
+    assert loss_of(objective, params, labelled) == loss_of(objective, params, rows)
+
+
+def test_pairs_are_equal_where_the_method_says_so(batch):
+    model, params, rows = batch
+    objective = Contrastive(model, make_mesh(devices=jax.devices()[:2]))
+    all_equal = rows | {"pair_ids": jnp.zeros(8, jnp.int32)}
+    assert loss_of(objective, params, all_equal) == 0 < loss_of(objective, params, rows)
+
+
 def test_equal_captions_have_equal_ids_and_different_ones_do_not():
     tokens = np.random.default_rng(0).integers(0, 50_000, (2000, 12)).astype(np.int32)
     ids = np.asarray(caption_ids(jnp.asarray(np.concatenate([tokens, tokens]))))

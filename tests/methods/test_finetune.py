@@ -51,7 +51,7 @@ def test_repeated_call_reads_what_the_first_wrote(problem, tmp_path):
 
 
 def test_given_labels_need_shots(problem):
-    with pytest.raises(DataError, match="needs labelled images"):
+    with pytest.raises(DataError, match="learns from labelled images"):
         clipjax.adapt("finetune", dataclasses.replace(problem, shots=None), labels="given")
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -185,8 +186,39 @@ def test_specs_that_differ_in_numbers_have_one_structure():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"name": "adagrad"}, {"schedule": "step"}, {"lr": -1.0}, {"clip_norm": 0.0}, {"ema": 1.0}]
+    "fields",
+    [
+        {"name": "adagrad"},
+        {"schedule": "step"},
+        {"lr": -1.0},
+        {"clip_norm": 0.0},
+        {"ema": 1.0},
+        {"b1": 2.0},
+        {"warmup": -1},
+        {"weight_decay": -0.1},
+        {"lr": float("inf")},
+        {"eps": float("nan")},
+    ],
 )
 def test_senseless_numbers_are_refused_by_name(fields):
     with pytest.raises(ConfigError, match=next(iter(fields))):
         Optimizer(**fields)
+
+
+@pytest.mark.parametrize("fields", [{"decayed": "("}, {"factors": (("[", 0.1),)}])
+def test_a_pattern_that_is_none_is_refused(fields):
+    with pytest.raises(ConfigError, match="no regular expression"):
+        Optimizer(**fields)
+
+
+def test_decay_applies_to_matrices_as_in_clip():
+    from clipjax.models.clip import CLIP
+    from clipjax.models.presets import preset
+    from clipjax.parallel.rules import path_name
+    from clipjax.training.optimizers import DECAYED
+
+    for name in ("ViT-B/32", "RN50"):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(CLIP(preset(name)).param_shapes()):
+            # in OpenAI's layout blocks are not stacked: their biases and gains have one dimension
+            dimensions = leaf.ndim - ("blocks/" in path_name(path))
+            assert bool(re.search(DECAYED, path_name(path))) == (dimensions > 1), path_name(path)

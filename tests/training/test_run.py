@@ -3,6 +3,7 @@ import json
 import logging
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 from toy_stages import OPTIMIZER, assert_same_bits, toy_stage
@@ -155,6 +156,45 @@ def test_a_damaged_note_is_one_line(tmp_path, content):
 def test_a_bucket_is_no_path():
     with pytest.raises(OutputError, match="mount the bucket"):
         open_run("gs://bucket/run", IDENTITY)
+
+
+def test_the_same_run_goes_on_though_it_may_be_replaced(tmp_path):
+    # a scheduler repeats the command as it was
+    open_run(tmp_path / "run", IDENTITY)
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
+    open_run(tmp_path / "run", IDENTITY, overwrite=True)
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_what_a_run_reads_is_not_removed_with_an_old_one(tmp_path):
+    open_run(tmp_path / "run", IDENTITY)
+    weights = tmp_path / "run" / "model"
+    weights.mkdir()
+    with pytest.raises(OutputError, match="is or holds"):
+        open_run(tmp_path / "run", IDENTITY | {"images": 3}, overwrite=True, made_from=[weights])
+    assert weights.is_dir()
+
+
+def test_the_working_directory_is_not_removed(tmp_path, monkeypatch):
+    open_run(tmp_path / "run", IDENTITY)
+    monkeypatch.chdir(tmp_path / "run")
+    with pytest.raises(OutputError, match="working directory"):
+        open_run(tmp_path / "run", IDENTITY | {"images": 3}, overwrite=True)
+
+
+def test_a_difference_is_named_by_the_setting(tmp_path):
+    nested = IDENTITY | {"config": {"optimizer": {"lr": 0.1}, "seed": 0}}
+    open_run(tmp_path / "run", nested)
+    with pytest.raises(OutputError, match=r"config\.optimizer\.lr was 0\.1, now 0\.2"):
+        open_run(tmp_path / "run", IDENTITY | {"config": {"optimizer": {"lr": 0.2}, "seed": 0}})
+
+
+def test_bfloat16_comes_back_as_the_numbers_it_was(tmp_path):
+    run = Run(tmp_path)
+    values = jax.numpy.asarray([1.5, 2.25], "bfloat16")
+    for _ in range(2):
+        found = run.once("rows", lambda: {"rows": values}, depends=1)["rows"]
+        assert (found.dtype, found.tolist()) == (np.float32, [1.5, 2.25])
 
 
 def test_a_run_stores_its_stage_and_its_metrics(tmp_path):

@@ -1,0 +1,78 @@
+"""One thing to ask, what answers it, and how an answer becomes a record."""
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from PIL import Image
+
+from clipjax.texts.record import Kind, TextRecord
+
+Pictures = Callable[[], Sequence[Image.Image]]
+"""Opens the images of a question when it is asked, not before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked about which subjects. `prompt` and `fingerprint` name the wording (see `prompts.Prompt`)."""
+
+    kind: Kind
+    subjects: tuple[str, ...]
+    text: str
+    prompt: str = ""
+    fingerprint: str = ""
+    sample: int = 0
+    seed: int | None = None
+    pictures: Pictures | None = dataclasses.field(default=None, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What came back: a text, or the reason why there is none. `tokens` is what it cost, where that is known."""
+
+    question: Question
+    text: str = ""
+    error: str | None = None
+    tokens: int = 0
+
+
+class Writer(Protocol):
+    """Whatever writes texts. `model` and `decoding` are recorded, and another of either asks anew."""
+
+    @property
+    def model(self) -> str:
+        """The name of what writes."""
+        ...
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """How answers are drawn."""
+        ...
+
+    def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """Yield an answer to each question as it comes, in any order; takes questions as it needs them.
+
+        Closing the iterator abandons what is under way.
+        """
+        ...
+
+
+def key_of(question: Question, writer: Writer) -> str:
+    """Return the key under which the writer's answer is stored."""
+    return _record(question, writer, error="").key
+
+
+def record_of(answer: Answer, writer: Writer, *, text: str | None = None, error: str | None = None) -> TextRecord:
+    """Make a record of an answer. `text` is the cleaned one, where that differs; `error` says why it is of no use."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    error = answer.error if error is None else error
+    kept = answer.text if text is None else text
+    raw = answer.text if answer.text and (error is not None or kept != answer.text) else None
+    return _record(answer.question, writer, text="" if error is not None else kept, error=error, raw=raw, time=now)
+
+
+def _record(question: Question, writer: Writer, **fields: Any) -> TextRecord:
+    q = question
+    asked = {"prompt": q.prompt, "prompt_fingerprint": q.fingerprint, "sample": q.sample, "seed": q.seed}
+    return TextRecord(q.kind, q.subjects, model=writer.model, decoding=dict(writer.decoding), **asked, **fields)

@@ -1,0 +1,181 @@
+"""Any server that speaks OpenAI's chat protocol: vLLM, SGLang, llama.cpp, `transformers serve`."""
+
+import base64
+import dataclasses
+import io
+import os
+import random
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from PIL import Image
+
+from clipjax.errors import ClipjaxError, ConfigError
+from clipjax.texts.question import Answer, Question
+from clipjax.texts.writers.concurrent import answers_from_threads
+
+LONGEST_ANSWER = 20_000
+"""Characters; whatever is longer is no answer to a question for a sentence."""
+
+_NO_ANSWERS_IN_A_ROW = 20
+
+
+class ServerError(ClipjaxError):
+    """A server that is not there, refuses all requests or stopped answering."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatServer:
+    """How to ask a server.
+
+    `url` ends in /v1 as a rule. `concurrency` requests are under way at once. Requests that fail
+    with 408, 409, 429, 5xx, a broken connection or a time-out are repeated up to `retries` times after waits
+    that double from `wait` seconds, or as long as the server says. The key, where one is needed,
+    is taken from the environment variable `key_variable`; it is stored nowhere.
+    """
+
+    url: str
+    model: str
+    temperature: float = 0.0
+    max_tokens: int = 77
+    seed: int | None = None
+    concurrency: int = 16
+    timeout: float = 120.0
+    retries: int = 4
+    wait: float = 0.5
+    image_side: int | None = None
+    key_variable: str = "OPENAI_API_KEY"
+
+    def __post_init__(self):
+        for name, least in (("concurrency", 1), ("retries", 0), ("max_tokens", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}={getattr(self, name)}; it must be at least {least}")
+        if not self.url.startswith(("http://", "https://")):
+            raise ConfigError(f"url={self.url!r} is no address; write it as http://127.0.0.1:8000/v1")
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """What decides how an answer is drawn."""
+        given = {"temperature": self.temperature, "max_tokens": self.max_tokens, "image_side": self.image_side}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """Yield the server's answers as they come.
+
+        Raises:
+          ServerError: nobody listens, the first request is refused as such, or the server went away.
+        """
+        stop = threading.Event()
+        with _client(self) as client:
+            yield from answers_from_threads(_Asker(self, client, stop), questions, self.concurrency, stop)
+
+
+def _client(server: ChatServer) -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise ConfigError("asking a server needs the package openai; pip install 'clipjax[lmm]'") from None
+    key = os.environ.get(server.key_variable) or "none"
+    return openai.OpenAI(base_url=server.url, api_key=key, timeout=server.timeout, max_retries=0)
+
+
+class _Asker:
+    """Asks one question, again where that may help; called by several threads."""
+
+    def __init__(self, server: ChatServer, client: Any, stop: threading.Event):
+        self._server, self._client, self._stop = server, client, stop
+        self._lock, self._answered, self._unheard = threading.Lock(), 0, 0
+
+    def __call__(self, question: Question) -> Answer:
+        import openai
+
+        try:
+            message = self._message(question)
+        except ClipjaxError as error:
+            return Answer(question, error=str(error))  # an image that cannot be read
+        reason, heard = "", False
+        for attempt in range(self._server.retries + 1):
+            if attempt and self._stop.wait(self._pause(attempt)):
+                break
+            self._server_says = None
+            try:
+                return self._answer(question, message)
+            except openai.APIStatusError as error:
+                reason, heard = f"the server answered {error.status_code}: {_short(error.message)}", True
+                self._server_says = error.response.headers.get("retry-after")
+                if error.status_code < 500 and error.status_code not in (408, 409, 429):
+                    self._refused(error.status_code, reason)
+                    break
+            except openai.APITimeoutError:
+                reason = f"no answer within {self._server.timeout:g} s"
+            except openai.APIConnectionError as error:
+                reason = f"the connection failed ({_short(str(error.__cause__ or error))})"
+            except (openai.OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
+                reason, heard = f"the answer makes no sense ({_short(str(error))})", True
+        self._count(heard)
+        return Answer(question, error=reason or "stopped")
+
+    def _answer(self, question: Question, message: list[dict[str, Any]]) -> Answer:
+        s = self._server
+        more = {} if question.seed is None and s.seed is None else {"seed": question.seed if s.seed is None else s.seed}
+        found = self._client.chat.completions.create(
+            model=s.model,
+            messages=[{"role": "user", "content": message}],
+            temperature=s.temperature,
+            max_tokens=s.max_tokens,
+            **more,
+        )
+        text, usage = found.choices[0].message.content, found.usage
+        self._count(heard=True, answered=True)
+        tokens = usage.total_tokens if usage is not None else 0
+        if not isinstance(text, str) or not text.strip():
+            return Answer(question, error="the answer is empty", tokens=tokens)
+        if len(text) > LONGEST_ANSWER:
+            return Answer(question, error=f"the answer has {len(text):,} characters", tokens=tokens)
+        return Answer(question, text, tokens=tokens)
+
+    def _message(self, question: Question) -> list[dict[str, Any]]:
+        images = [] if question.pictures is None else question.pictures()
+        parts = [{"type": "image_url", "image_url": {"url": self._encoded(image)}} for image in images]
+        return [*parts, {"type": "text", "text": question.text}]
+
+    def _encoded(self, image: Image.Image) -> str:
+        image = image.convert("RGB")
+        if self._server.image_side is not None:
+            side = self._server.image_side
+            image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+    def _pause(self, attempt: int) -> float:
+        try:
+            return min(60.0, float(self._server_says))  # pyright: ignore[reportArgumentType]
+        except (TypeError, ValueError):
+            # not all at once
+            return self._server.wait * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+
+    def _refused(self, status: int, reason: str) -> None:
+        """A request that is wrong as such will be wrong for every subject: say so before all are marked failed."""
+        with self._lock:
+            answered = self._answered
+        if not answered:
+            hint = "; does the model take images?" if status in (400, 422) else ""
+            raise ServerError(f"{self._server.url}: {reason} (model {self._server.model!r}){hint}")
+
+    def _count(self, heard: bool, *, answered: bool = False) -> None:
+        with self._lock:
+            self._answered += answered
+            self._unheard = 0 if heard else self._unheard + 1
+            away = self._unheard >= (_NO_ANSWERS_IN_A_ROW if self._answered else 1)
+        if away and not self._stop.is_set():
+            raise ServerError(
+                f"no server answers at {self._server.url}; start one, such as "
+                f"`vllm serve {self._server.model}`, or correct the address"
+            )
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else text[:197] + "..."
