@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipjax.classify.classifier import Classifier
-from clipjax.classify.embed import embed_images
 from clipjax.classify.linear_probe import linear_probe
 from clipjax.classify.problem import Problem
+from clipjax.data.views import eval_view
 from clipjax.training.run import Run
 from clipjax.training.settings import check_range
 
@@ -33,21 +33,22 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     """
     shots = problem.shots_of_every_class()
 
-    def embeddings():
-        rows, _, _ = embed_images(
-            problem.model, problem.params, shots, batch_size=config.batch_size, progress=run.progress
-        )
-        return {"rows": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
-
-    rows = run.once(
-        "embeddings", embeddings, depends=(problem.identity["model"], problem.identity["weights"], shots.fingerprint)
-    )["rows"]
+    model, params = problem.model, problem.params
+    clip = model.config
+    rows = run.embed(
+        shots,
+        lambda images: model.encode_image(params, images),
+        eval_view(clip.image_size, clip.mean, clip.std, clip.preprocessing),
+        weights=f"{problem.identity['weights']} {model!r}",
+        batch_size=config.batch_size,
+    )
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     probe = linear_probe(rows, shots.labels, rows[:1], seed=config.seed, progress=run.progress)
     # the classifier multiplies cosines by the logit scale; a head of its own undoes that
-    scale = float(np.exp(np.asarray(problem.params["logit_scale"], np.float32)))
+    scale = float(np.exp(np.asarray(params["logit_scale"], np.float32)))
     return Classifier(
-        problem.model,
-        problem.params,
+        model,
+        params,
         problem.class_names,
         class_weights=jnp.asarray(probe.weights) / scale,
         bias=jnp.asarray(probe.bias),

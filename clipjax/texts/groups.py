@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
+from clipjax.texts.record import Kind
+
 CANVAS, GAP, COLUMNS = 672, 20, 2
 """Sides of the picture and of the gap between its cells in pixels, and cells in a row (LatteCLIP's own)."""
 
@@ -60,6 +62,11 @@ def pair_canvas(first: Image.Image, second: Image.Image) -> Image.Image:
     canvas.paste(parts[0], (0, 0))
     canvas.paste(parts[1], (parts[0].width + GAP, 0))
     return canvas
+
+
+def presented(kind: Kind, images: Sequence[Image.Image]) -> list[Image.Image]:
+    """Return the pictures that a model is shown: a group as one, everything else as it is."""
+    return [group_canvas(images)] if kind == "group_caption" else list(images)
 
 
 def draw_pairs(images: int, count: int, *, seed: int = 0) -> Int[np.ndarray, "pairs 2"]:

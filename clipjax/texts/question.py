@@ -15,7 +15,10 @@ Pictures = Callable[[], Sequence[Image.Image]]
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked about which subjects. `prompt` and `fingerprint` name the wording (see `prompts.Prompt`)."""
+    """What is asked about which subjects. `prompt` and `fingerprint` name the wording (see `prompts.Prompt`).
+
+    `given` are the texts inside the question, such as two captions; `pictures` opens the images that go with it.
+    """
 
     kind: Kind
     subjects: tuple[str, ...]
@@ -24,6 +27,7 @@ class Question:
     fingerprint: str = ""
     sample: int = 0
     seed: int | None = None
+    given: tuple[str, ...] = ()
     pictures: Pictures | None = dataclasses.field(default=None, compare=False)
 
 

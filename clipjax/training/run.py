@@ -5,6 +5,7 @@ them. Both are stored under a fingerprint of what they depend on: a restart does
 them, and does not reuse them when something they depend on has changed.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -13,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
+from clipjax.data.embedding_cache import EmbeddingCache
+from clipjax.data.source import ImageSource
+from clipjax.data.views import Transform
 from clipjax.errors import OutputError
 from clipjax.outputs import check_free, new_file
 from clipjax.parallel.agreement import everywhere, meet
@@ -91,6 +97,39 @@ class Run:
             with new_file(path, overwrite=True) as staged, staged.open("wb") as file:
                 np.savez(file, **result, _key=np.array(key))  # pyright: ignore[reportArgumentType]
         return result
+
+    def embed(
+        self,
+        source: ImageSource,
+        encode: Callable[[Any], Any],
+        transform: Transform,
+        *,
+        weights: str,
+        views: int | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> Float[np.ndarray, "images *views dim"]:
+        """Embed all images of a source with a frozen tower, once (see `EmbeddingCache.embed`).
+
+        Methods read this in place of pixels; another stage, or the run started again, finds it in the directory.
+
+        Raises:
+          DataError: an image cannot be decoded.
+          OutputError: the embeddings cannot be stored.
+        """
+        with contextlib.ExitStack() as stack:
+            folder = None if self.folder is None else self.folder / "embeddings"
+            cache = EmbeddingCache(folder or stack.enter_context(tempfile.TemporaryDirectory()))
+            return cache.embed(
+                source,
+                encode,
+                transform,
+                weights=weights,
+                views=views,
+                seed=seed,
+                batch_size=batch_size,
+                progress=self.progress,
+            )
 
 
 def open_run(

@@ -31,3 +31,11 @@ def test_class_without_an_image_is_named(problem):
 def test_shots_are_needed(problem):
     with pytest.raises(DataError, match="learns from labelled images"):
         clipjax.adapt("linear_probe", dataclasses.replace(problem, shots=None))
+
+
+def test_embeddings_are_made_once_for_a_run(problem, tmp_path, monkeypatch):
+    first = clipjax.adapt("linear_probe", problem, folder=tmp_path / "run")
+    assert len(list((tmp_path / "run" / "embeddings").glob("*.npz"))) == 1
+    monkeypatch.setattr(type(problem.model), "encode_image", None)
+    again = clipjax.adapt("linear_probe", problem, folder=tmp_path / "run")
+    np.testing.assert_array_equal(first.class_weights, again.class_weights)

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from clipjax.errors import ClipjaxError, ConfigError
+from clipjax.texts.groups import presented
 from clipjax.texts.question import Answer, Question
 from clipjax.texts.writers.concurrent import answers_from_threads
 
@@ -136,7 +137,7 @@ class _Asker:
         return Answer(question, text, tokens=tokens)
 
     def _message(self, question: Question) -> list[dict[str, Any]]:
-        images = [] if question.pictures is None else question.pictures()
+        images = [] if question.pictures is None else presented(question.kind, question.pictures())
         parts = [{"type": "image_url", "image_url": {"url": self._encoded(image)}} for image in images]
         return [*parts, {"type": "text", "text": question.text}]
 

@@ -1,0 +1,103 @@
+"""Sentences by rule, from what is measured in pictures and from texts at hand: no model, no label, always the same.
+
+Good enough to run every method's whole chain on a laptop, and a baseline that a language model has to beat.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from clipjax.errors import ClipjaxError, ConfigError
+from clipjax.texts.measured import Properties, common, measure
+from clipjax.texts.question import Answer, Question
+
+_TEMPLATES = (
+    "a photo of a {}.",
+    "a picture of a {}.",
+    "a close view of a {}.",
+    "a {} seen from some distance.",
+    "a bright photo of a {}.",
+    "a dark photo of a {}.",
+    "a small {}.",
+    "a large {}.",
+    "part of a {}.",
+    "a {} among other things.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GrammarWriter:
+    """Writes captions, group captions and differences of pictures or captions, rewrites and templates.
+
+    `attributes` are phrases for each class, of which class descriptions are made.
+    """
+
+    attributes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+    model = "clipjax/grammar-1"
+    decoding: Mapping[str, Any] = dataclasses.field(default_factory=dict, init=False)
+
+    def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """Answer one question after the other.
+
+        Raises:
+          ConfigError: a question of a kind that cannot be answered from what there is.
+        """
+        for question in questions:
+            try:
+                pictures = [] if question.pictures is None else list(question.pictures())
+            except ClipjaxError as error:
+                yield Answer(question, error=str(error))
+                continue
+            yield Answer(question, self._text(question, pictures))
+
+    def _text(self, question: Question, pictures: Sequence[Image.Image]) -> str:
+        kind, given = question.kind, question.given
+        if kind == "template":
+            return "\n".join(_TEMPLATES)
+        if kind == "rewrite" and given:
+            return f"This picture shows the following: {_inside(given[0])}."
+        if kind == "class_description" and question.subjects[0] in self.attributes:
+            phrases = list(self.attributes[question.subjects[0]])
+            return f"{question.subjects[0]}, which has {phrases[question.sample % len(phrases)]}."
+        if kind == "difference" and len(given) == 2:
+            first, second = map(_inside, given)
+            return f"The first image shows {first}, while the second image shows {second}."
+        if pictures:
+            measured = [measure(picture) for picture in pictures]
+            if kind == "caption":
+                return f"A picture {_described(measured[0])}."
+            if kind == "group_caption":
+                return f"Pictures {_described(common(measured))}."
+            if kind == "difference" and len(measured) == 2:
+                return _contrast(*measured)
+        raise ConfigError(
+            f"the grammar writer has nothing to make a {kind} of {question.subjects[0]!r} from; give pictures, "
+            "texts or attributes of the classes, or another writer"
+        )
+
+
+def _described(p: Properties) -> str:
+    edges = f" and mostly {p.edges} edges" if p.edges else ""
+    return (
+        f"that is {p.brightness}, in {p.vividness} colours, mainly {' and '.join(p.colours)}, with {p.texture}{edges}"
+    )
+
+
+def _contrast(first: Properties, second: Properties) -> str:
+    lighter = "brighter" if first.light > second.light else "darker"
+    busier = "more" if first.detail > second.detail else "less"
+    sides = [f"mainly {' and '.join(p.colours)} with {p.texture}" for p in (first, second)]
+    return (
+        f"The first image is {lighter}, {sides[0]}, and shows {busier} detail than the other, "
+        f"while the second image is {sides[1]}."
+    )
+
+
+def _inside(sentence: str) -> str:
+    """Make a caption a part of a sentence."""
+    text = sentence.strip().rstrip(".!").strip()
+    # names and abbreviations keep their capitals
+    return text[:1].lower() + text[1:] if text[1:2].islower() or text[:2] in ("A ", "I ") else text
