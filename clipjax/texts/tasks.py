@@ -115,4 +115,4 @@ def _named(prompt: Prompt, names: Sequence[str], labels: Labels | None, images: 
         return [{}] * images
     if labels is None:
         raise ConfigError(f"the prompt {prompt.id!r} names a class; give the zero-shot labels of the images")
-    return [{"class": names[label]} for label in labels.tolist()]
+    return [{"class": names[int(label)]} for label in labels]
