@@ -40,7 +40,7 @@ def group_questions(source: ImageSource, prompt: Prompt, labels: Labels, *, seed
         _question(
             prompt,
             "group_caption",
-            (source.ids[anchor], *(source.ids[i] for i in group)),
+            tuple(source.ids[i] for i in (anchor, *group)),
             {},
             seed=seed,
             pictures=_pictures(source, group),
