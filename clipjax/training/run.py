@@ -216,8 +216,9 @@ def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
     found, wanted = _leaves(found), _leaves(wanted)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
+            before, now = _apart(json.dumps(found.get(name)), json.dumps(wanted.get(name)))
             raise OutputError(
-                f"{folder}: holds another run ({name} was {_short(found.get(name))}, now {_short(wanted.get(name))}); "
+                f"{folder}: holds another run ({name} was {before}, now {now}); "
                 "choose another directory, or pass --overwrite to replace it"
             )
 
@@ -230,9 +231,12 @@ def _leaves(tree: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _apart(before: str, now: str) -> tuple[str, str]:
+    """Shorten two texts to where they differ."""
+    same = next((i for i, (a, b) in enumerate(zip(before, now)) if a != b), min(len(before), len(now)))
+    start = max(0, same - 20)
+    cut = lambda text: ("..." if start else "") + text[start : start + 60] + ("..." if len(text) > start + 60 else "")
+    return cut(before), cut(now)
 
 
 def _arrays(result: Mapping[str, Any]) -> Arrays:

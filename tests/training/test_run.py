@@ -189,6 +189,13 @@ def test_a_difference_is_named_by_the_setting(tmp_path):
         open_run(tmp_path / "run", IDENTITY | {"config": {"optimizer": {"lr": 0.2}, "seed": 0}})
 
 
+def test_a_difference_deep_inside_a_long_text_is_shown(tmp_path):
+    long = "CLIP(" + "x=1, " * 40
+    open_run(tmp_path / "run", IDENTITY | {"model": long + "width=96)"})
+    with pytest.raises(OutputError, match=r"model was \.\.\..*width=96.* now .*width=48"):
+        open_run(tmp_path / "run", IDENTITY | {"model": long + "width=48)"})
+
+
 def test_bfloat16_comes_back_as_the_numbers_it_was(tmp_path):
     run = Run(tmp_path)
     values = jax.numpy.asarray([1.5, 2.25], "bfloat16")
