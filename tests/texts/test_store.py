@@ -1,6 +1,5 @@
 """A store survives killed writers, writers beside it, full disks and people with editors."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -78,21 +77,21 @@ def test_half_a_header_is_written_anew(tmp_path):
     assert len(TextStore(path)) == 1
 
 
-def write_many(path, first, count):
-    store = TextStore(path, create=True)
-    for number in range(first, first + count):
-        store.append([caption(number % 50)])
+WRITES_MANY = """
+import sys
+from clipjax.texts.record import TextRecord
+from clipjax.texts.store import TextStore
+
+store, first = TextStore(sys.argv[1], create=True), int(sys.argv[2])
+for number in range(first, first + 40):
+    store.append([TextRecord("caption", (f"{number % 50}.jpg",), f"picture {number % 50}")])
+"""
 
 
 def test_several_writers_lose_nothing_and_write_nothing_twice(tmp_path):
     path = tmp_path / "texts.jsonl"
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=write_many, args=(path, 25 * n, 40)) for n in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
+    writers = [subprocess.Popen([sys.executable, "-c", WRITES_MANY, path, str(25 * n)]) for n in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
     store = TextStore(path)
     assert store.verify() == []
     assert len(store) == 50
