@@ -55,6 +55,15 @@ def photos(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("data") / "photos")
 
 
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Pictures in train/ and test/, of plain colours."""
+    root = tmp_path_factory.mktemp("data") / "divided"
+    write_pictures(root / "train", seed=1, per_class=4)
+    write_pictures(root / "test", seed=2, per_class=3)
+    return root
+
+
 @pytest.fixture
 def broken_photos(tmp_path):
     """The same, with one picture cut short and one that is text."""

@@ -4,21 +4,11 @@ import signal
 
 import numpy as np
 import pytest
-from picture_folders import write_pictures
 
 from clipjax.classify.saved import load_classifier
 from clipjax.weights.load import load
 
 QUICK = ("--set", "epochs=1", "--set", "batch_size=8")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Pictures in train/ and test/, of plain colours."""
-    root = tmp_path_factory.mktemp("data") / "divided"
-    write_pictures(root / "train", seed=1, per_class=4)
-    write_pictures(root / "test", seed=2, per_class=3)
-    return root
 
 
 @pytest.fixture

@@ -7,15 +7,6 @@ import pytest
 from picture_folders import write_pictures
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Pictures in train/ and test/, of plain colours."""
-    root = tmp_path_factory.mktemp("data") / "divided"
-    write_pictures(root / "train", seed=1, per_class=4)
-    write_pictures(root / "test", seed=2, per_class=3)
-    return root
-
-
 @pytest.fixture
 def adapted(clipjax, checkpoint, pictures, tmp_path):
     """A run of linear_probe, with the accuracy that was measured in it."""
