@@ -95,16 +95,16 @@ class _Asker:
             message = self._message(question)
         except ClipjaxError as error:
             return Answer(question, error=str(error))  # an image that cannot be read
-        reason, heard = "", False
+        reason, heard, wait = "", False, None
         for attempt in range(self._server.retries + 1):
-            if attempt and self._stop.wait(self._pause(attempt)):
+            if attempt and self._stop.wait(self._pause(attempt, wait)):
                 break
-            self._server_says = None
+            wait = None
             try:
                 return self._answer(question, message)
             except openai.APIStatusError as error:
                 reason, heard = f"the server answered {error.status_code}: {_short(error.message)}", True
-                self._server_says = error.response.headers.get("retry-after")
+                wait = error.response.headers.get("retry-after")
                 if error.status_code < 500 and error.status_code not in (408, 409, 429):
                     self._refused(error.status_code, reason)
                     break
@@ -150,9 +150,9 @@ class _Asker:
         image.save(buffer, "PNG")
         return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
-    def _pause(self, attempt: int) -> float:
+    def _pause(self, attempt: int, wished: str | None) -> float:
         try:
-            return min(60.0, float(self._server_says))  # pyright: ignore[reportArgumentType]
+            return min(60.0, float(wished))  # pyright: ignore[reportArgumentType]
         except (TypeError, ValueError):
             # not all at once
             return self._server.wait * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
