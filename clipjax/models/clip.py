@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from clipjax.errors import ConfigError
 from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from clipjax.models.initial import Rngs, Shapes
 from clipjax.models.layers import Remat, at_least_float32
 from clipjax.models.resnet import ModifiedResNet
 from clipjax.models.text import TextTransformer
@@ -41,13 +42,13 @@ def _named_shapes(tree: Params) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 
 
-def _build(config, dtype: str, rngs: nnx.Rngs):
+def _build(config, dtype: str, rngs: Rngs):
     return _TOWERS[type(config)](config, dtype=jnp.dtype(dtype), rngs=rngs)
 
 
 @functools.lru_cache(maxsize=128)
 def _abstract_tower(config, dtype: str) -> tuple[nnx.GraphDef, Params]:
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: _build(config, dtype, nnx.Rngs(0))))
+    graphdef, state = nnx.split(_build(config, dtype, Shapes()))
     return graphdef, nnx.to_pure_dict(state)
 
 

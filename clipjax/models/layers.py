@@ -3,7 +3,7 @@
 Norms and softmax are computed in float32, matrix products in the compute dtype.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from clipjax.models.config import Activation, TextConfig, ViTConfig
+from clipjax.models.initial import Rngs, Shapes, constant, normal
 
 Remat = Literal["none", "dots", "full"]
 
@@ -32,14 +33,16 @@ def activate(name: Activation, x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.gelu(x, approximate=False)
 
 
-def layer_norm(width: int, eps: float, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(width: int, eps: float, dtype, rngs: Rngs) -> nnx.LayerNorm:
     """Build a layer norm in float32 or wider. flax's fast variance loses digits that CLIP's activations need."""
-    return nnx.LayerNorm(width, epsilon=eps, use_fast_variance=False, dtype=at_least_float32(dtype), rngs=rngs)
+    start: dict[str, Any] = {"scale_init": constant(1.0), "bias_init": constant(0.0), "rngs": rngs}
+    return nnx.LayerNorm(width, epsilon=eps, use_fast_variance=False, dtype=at_least_float32(dtype), **start)
 
 
-def linear(n_in: int, n_out: int, std: float, dtype, rngs: nnx.Rngs) -> nnx.Linear:
+def linear(n_in: int, n_out: int, std: float, dtype, rngs: Rngs) -> nnx.Linear:
     """Build a linear layer whose weights start as normal numbers of the given spread."""
-    return nnx.Linear(n_in, n_out, dtype=dtype, kernel_init=nnx.initializers.normal(std), rngs=rngs)
+    start: dict[str, Any] = {"kernel_init": normal(std), "bias_init": constant(0.0), "rngs": rngs}
+    return nnx.Linear(n_in, n_out, dtype=dtype, **start)
 
 
 def apply_rows(layer: nnx.Linear, x: Float[Array, "batch tokens n_in"]) -> Float[Array, "batch tokens n_out"]:
@@ -72,7 +75,7 @@ def attend(
 class Attention(nnx.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, width: int, heads: int, layers: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, layers: int, *, dtype, rngs: Rngs):
         self.heads = heads
         std = width**-0.5
         self.query = linear(width, width, std, dtype, rngs)
@@ -91,7 +94,7 @@ class Attention(nnx.Module):
 class MLP(nnx.Module):
     """Two linear layers with the config's activation between them."""
 
-    def __init__(self, width: int, mlp_width: int, layers: int, activation: Activation, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, mlp_width: int, layers: int, activation: Activation, *, dtype, rngs: Rngs):
         self.activation: Activation = activation
         self.fc1 = linear(width, mlp_width, (2 * width) ** -0.5, dtype, rngs)
         self.fc2 = linear(mlp_width, width, width**-0.5 * (2 * layers) ** -0.5, dtype, rngs)
@@ -103,7 +106,7 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """One pre-norm residual block."""
 
-    def __init__(self, config: ViTConfig | TextConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: ViTConfig | TextConfig, *, dtype, rngs: Rngs):
         c = config
         self.norm1 = layer_norm(c.width, c.layer_norm_eps, dtype, rngs)
         self.attention = Attention(c.width, c.heads, c.layers, dtype=dtype, rngs=rngs)
@@ -115,8 +118,13 @@ class Block(nnx.Module):
         return x + self.mlp(self.norm2(x).astype(x.dtype))
 
 
-def stacked_blocks(config: ViTConfig | TextConfig, *, dtype, rngs: nnx.Rngs) -> Block:
+def stacked_blocks(config: ViTConfig | TextConfig, *, dtype, rngs: Rngs) -> Block:
     """Build all blocks as one `Block` whose parameters have a leading layer axis."""
+    if isinstance(rngs, Shapes):
+        block = Block(config, dtype=dtype, rngs=rngs)
+        state = nnx.state(block)
+        nnx.update(block, jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.layers, *x.shape), x.dtype), state))
+        return block
 
     @nnx.split_rngs(splits=config.layers)
     @nnx.vmap

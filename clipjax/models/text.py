@@ -7,6 +7,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from clipjax.models.config import TextConfig
+from clipjax.models.initial import Rngs, normal
 from clipjax.models.layers import Remat, layer_norm, run_blocks, stacked_blocks
 from clipjax.models.vision import Features
 
@@ -21,14 +22,11 @@ def end_of_text(config: TextConfig, tokens: Int[Array, "batch length"]) -> Int[A
 class TextTransformer(nnx.Module):
     """CLIP's text tower without its projection."""
 
-    def __init__(self, config: TextConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig, *, dtype=jnp.float32, rngs: Rngs):
         self.config = config
         self.dtype = dtype
-        normal = nnx.initializers.normal
-        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (config.vocab_size, config.width), jnp.float32))
-        self.position_embedding = nnx.Param(
-            normal(0.01)(rngs.params(), (config.context_length, config.width), jnp.float32)
-        )
+        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (config.vocab_size, config.width)))
+        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (config.context_length, config.width)))
         self.blocks = stacked_blocks(config, dtype=dtype, rngs=rngs)
         self.final_norm = layer_norm(config.width, config.layer_norm_eps, dtype, rngs)
 

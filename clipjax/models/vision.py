@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from clipjax.models.config import ViTConfig
+from clipjax.models.initial import Rngs, lecun, normal
 from clipjax.models.layers import Remat, layer_norm, run_blocks, stacked_blocks
 
 
@@ -25,10 +26,10 @@ class Features(NamedTuple):
 class PatchEmbedding(nnx.Module):
     """A convolution whose stride is its kernel size, done as one matrix product."""
 
-    def __init__(self, config: ViTConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: ViTConfig, *, dtype, rngs: Rngs):
         self.dtype = dtype
         shape = (config.patch_size, config.patch_size, 3, config.width)
-        self.kernel = nnx.Param(nnx.initializers.lecun_normal(in_axis=(0, 1, 2))(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(lecun((0, 1, 2))(rngs.params(), shape))
 
     def __call__(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch patches features"]:
         patch, _, channels, width = self.kernel.shape
@@ -42,12 +43,12 @@ class PatchEmbedding(nnx.Module):
 class VisionTransformer(nnx.Module):
     """CLIP's image tower without its projection."""
 
-    def __init__(self, config: ViTConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, config: ViTConfig, *, dtype=jnp.float32, rngs: Rngs):
         self.dtype = dtype
-        normal = nnx.initializers.normal(config.width**-0.5)
+        start = normal(config.width**-0.5)
         self.patch_embedding = PatchEmbedding(config, dtype=dtype, rngs=rngs)
-        self.class_embedding = nnx.Param(normal(rngs.params(), (config.width,), jnp.float32))
-        self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, config.width), jnp.float32))
+        self.class_embedding = nnx.Param(start(rngs.params(), (config.width,)))
+        self.position_embedding = nnx.Param(start(rngs.params(), (config.grid**2 + 1, config.width)))
         self.pre_norm = layer_norm(config.width, config.layer_norm_eps, dtype, rngs)
         self.blocks = stacked_blocks(config, dtype=dtype, rngs=rngs)
         self.post_norm = layer_norm(config.width, config.layer_norm_eps, dtype, rngs)
