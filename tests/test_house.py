@@ -175,7 +175,7 @@ def test_public_functions_say_what_they_do_in_a_sentence():
     poor = []
     for path in MODULES:
         for node in documented(path):
-            if not isinstance(node, ast.FunctionDef) or (path.parent.name, node.name) in shared:
+            if not isinstance(node, ast.FunctionDef) or (room(dotted(path)), node.name) in shared:
                 continue
             first = (ast.get_docstring(node) or "").partition("\n")[0]
             if not re.match(r"[A-Z`\"].*[.:?]$", first):

@@ -15,6 +15,7 @@ from clipjax.errors import DataError
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.models.clip import CLIP, Params
 from clipjax.progress import Progress, silent
+from clipjax.texts.collected import Texts
 from clipjax.weights.fingerprint import fingerprint
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
@@ -36,7 +37,7 @@ class Problem:
     prompts: tuple[tuple[str, ...], ...]
     images: ImageSource
     shots: ImageSource | None = None
-    texts: Any = None
+    texts: Texts | None = None
 
     def __post_init__(self):
         """Check that the parts fit together.
@@ -69,7 +70,6 @@ class Problem:
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """Plain values that name every part: what a run on this problem depends on."""
-        texts = getattr(self.texts, "fingerprint", None)
         return {
             "model": repr(self.model),
             "weights": fingerprint(self.params),
@@ -78,7 +78,7 @@ class Problem:
             "prompts": hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest(),
             "images": self.unlabelled.fingerprint,
             "shots": None if self.shots is None else self.shots.fingerprint,
-            "texts": texts,
+            "texts": None if self.texts is None else self.texts.fingerprint,
         }
 
     def shots_of_every_class(self) -> ImageSource:

@@ -27,6 +27,9 @@ def add_parser(commands) -> None:
     parser.add_argument("--weights", required=True, type=given, metavar="PATH", help="a checkpoint, or a hub name")
     add_images(parser)
     add_classes(parser)
+    parser.add_argument(
+        "--texts", type=given, metavar="STORE", help="texts for methods that learn from them, see `clipjax texts`"
+    )
     parser.add_argument("--labels", action="store_true", help="learn from the images' own labels")
     parser.add_argument("--shots", type=positive, metavar="K", help="learn from the labels of K images of each class")
     parser.add_argument("--test", type=given, metavar="PATH", help="labelled images to measure on, before and after")
@@ -69,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
         classes=args.classes,
         template=tuple(args.template),
         descriptions=args.descriptions,
+        texts=args.texts,
         labels=args.labels,
         shots=args.shots,
         test=args.test,

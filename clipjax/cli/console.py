@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from clipjax.progress import Label
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
@@ -20,7 +22,9 @@ _UNLIMITED = 10_000
 """A width for tables that nobody looks at on a terminal: no cell is folded."""
 
 
-def progress(items: Iterable[T], *, total: int | None, label: str, unit: str = "images", step: int = 1) -> Iterator[T]:
+def progress(
+    items: Iterable[T], *, total: int | None, label: Label, unit: str = "images", step: int = 1
+) -> Iterator[T]:
     """Yield `items`; on a terminal, and after two seconds, show how many units are done, the rate and the time left."""
     if not sys.stderr.isatty():
         yield from items
@@ -29,13 +33,15 @@ def progress(items: Iterable[T], *, total: int | None, label: str, unit: str = "
 
     done, start = 0, time.monotonic()
     with _bar(MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[left]}")) as bar:
-        task = bar.add_task(label, total=total, rate="", left="")
+        text = label if callable(label) else lambda: label
+        task = bar.add_task(text(), total=total, rate="", left="")
         for item in items:
             yield item
             done = done + step if total is None else min(done + step, total)
             rate = done / max(time.monotonic() - start, 1e-9)
             left = "" if total is None else f"{_clock((total - done) / rate)} left"
-            bar.update(task, completed=done, rate=f"{rate:.{0 if rate >= 10 else 1}f} {unit}/s", left=left)
+            shown = f"{rate:.{0 if rate >= 10 else 1}f} {unit}/s"
+            bar.update(task, description=text(), completed=done, rate=shown, left=left)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from clipjax.cli import (
     probe,
     quickstart,
     retrieve,
+    texts,
     train,
     zeroshot,
 )
@@ -45,6 +46,7 @@ SUBCOMMANDS = (
     train,
     plan,
     data,
+    texts,
 )
 
 MISTAKE = 2

@@ -18,7 +18,8 @@ class ProblemFiles:
     """Where the parts of a problem lie.
 
     `where` holds COLUMN=VALUE conditions. With `labels` the images' own labels are used: they become
-    the shots, `shots` of each class where that is given. `test` are labelled images to measure on.
+    the shots, `shots` of each class where that is given. `texts` is a store of written texts. `test` are
+    labelled images to measure on.
     `by_position` lets label 0 mean the first class and so on where the data calls its classes otherwise.
     `skip_bad` decodes every image once at the start and leaves out those that cannot be used.
     """
@@ -31,6 +32,7 @@ class ProblemFiles:
     classes: str | None = None
     template: tuple[str, ...] = ()
     descriptions: str | None = None
+    texts: str | None = None
     labels: bool = False
     shots: int | None = None
     seed: int = 0
@@ -61,6 +63,7 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
     from clipjax.classify.problem import DEFAULT_TEMPLATES, Problem
     from clipjax.data.classes import read_classes, read_descriptions, read_templates
     from clipjax.data.opening import open_source
+    from clipjax.texts.collected import read_texts
     from clipjax.weights.load import load
 
     templates = [template for spec in files.template for template in read_templates(spec)]
@@ -100,11 +103,14 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
         tuple(map(tuple, prompts)),
         source,
         shots=_shots(source, classes, files) if files.labels or files.shots else None,
+        texts=read_texts(files.texts) if files.texts else None,
     )
     if test is not None:
         _check_apart(problem, test, same_place=files.test in (None, files.images))
         test = labelled(test, classes, files.by_position)
-    return Opened(problem, test, tuple(place for place in (files.weights, files.images, files.test) if place))
+    return Opened(
+        problem, test, tuple(place for place in (files.weights, files.images, files.texts, files.test) if place)
+    )
 
 
 def labelled(source: "ImageSource", classes: "ClassList", by_position: bool) -> "ImageSource":

@@ -4,12 +4,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from clipjax.data.image_names import ImageNames
 from clipjax.data.source import ImageSource
 from clipjax.data.textfile import examples, looks_like_json, parse_json, read_text
 from clipjax.errors import DataError
@@ -43,17 +43,15 @@ def captions_for(
     Raises:
       DataError: images without a caption, or a file name that several images share.
     """
-    by_file_name: dict[str, str | None] = {}
-    for name in captions:
-        file_name = PurePosixPath(name).name
-        # two entries of one file name cannot be told apart by it
-        by_file_name[file_name] = None if file_name in by_file_name else name
+    keys = list(captions)
+    names = ImageNames(keys)
     texts: list[str] = []
     caption_image: list[int] = []
     without: list[str] = []
     looked_up: list[str] = []
     for index, image_id in enumerate(source.ids):
-        key = image_id if image_id in captions else by_file_name.get(PurePosixPath(image_id).name)
+        place = names.place(image_id)
+        key = None if place is None else keys[place]
         if key is None:
             without.append(image_id)
             continue

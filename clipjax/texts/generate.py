@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import cast
 
 from clipjax.progress import Progress, silent
 from clipjax.texts.question import Answer, Question, Writer, key_of, record_of
+from clipjax.texts.record import Kind, TextRecord
 from clipjax.texts.store import TextStore
 
 Clean = Callable[[str], tuple[str | None, str | None]]
@@ -45,14 +47,14 @@ def generate(
     writer: Writer,
     questions: Iterable[Question],
     *,
-    clean: Clean | None = None,
+    clean: Mapping[Kind, Clean] = MappingProxyType({}),
     budget: Budget = Budget(),
     progress: Progress = silent,
 ) -> Outcome:
     """Ask a writer all that the store has no answer to, those that failed before among them.
 
     Each answer is stored before the next one is awaited: a run that is killed loses what is under
-    way, and the same call goes on where it was.
+    way, and the same call goes on where it was. `clean` holds what is done with the answers of a kind.
 
     Raises:
       OutputError: an answer cannot be stored; those before it are.
@@ -72,10 +74,14 @@ def generate(
             asked += 1
             yield question
 
+    def so_far() -> str:
+        spent = f", {tokens:,} tokens" if tokens else ""
+        return f"writing texts{spent}" + (f", {failed:,} failed" if failed else "")
+
     answers = writer.answers(affordable())
     with contextlib.closing(cast(Generator[Answer, None, None], answers)):
-        for answer in progress(answers, total=len(pending), label="writing texts", unit="texts"):
-            record = _record(answer, writer, clean)
+        for answer in progress(answers, total=len(pending), label=so_far, unit="texts"):
+            record = _record(answer, writer, clean.get(answer.question.kind))
             store.append([record])
             tokens += answer.tokens
             answered += not record.failed
@@ -83,10 +89,14 @@ def generate(
     return Outcome(len(questions) - len(pending), answered, failed, tokens, stopped)
 
 
-def _record(answer: Answer, writer: Writer, clean: Clean | None):
+def _record(answer: Answer, writer: Writer, clean: Clean | None) -> TextRecord:
     if answer.error is None and not answer.text.strip():
         return record_of(answer, writer, error="the answer is empty")
     if answer.error is not None or clean is None:
-        return record_of(answer, writer, text=" ".join(answer.text.split()))
+        return record_of(answer, writer, text=_one_line(answer.text) if answer.question.kind != "template" else None)
     text, reason = clean(answer.text)
     return record_of(answer, writer, text=text, error=reason)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from clipjax.errors import DataError
 
 Kind = Literal["caption", "group_caption", "class_description", "template", "difference", "rewrite"]
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 KEY_LENGTH = 16
 """Hexadecimal digits of a key: 64 bits, enough for a hundred million records."""
@@ -64,6 +64,13 @@ class TextRecord:
         question = [self.kind, self.subjects, self.model, self.prompt, self.prompt_fingerprint]
         question += [sorted(self.decoding.items()), self.seed, self.sample]
         return hashlib.sha256(json.dumps(question).encode()).hexdigest()[:KEY_LENGTH]
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The ids of the images it is about; a group's anchor need not be one of its group."""
+        if self.kind in ("class_description", "template"):
+            return ()
+        return self.subjects[1:] if self.kind == "group_caption" and len(self.subjects) > 1 else self.subjects
 
     @property
     def failed(self) -> bool:

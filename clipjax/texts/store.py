@@ -10,8 +10,9 @@ import fcntl
 import hashlib
 import mmap
 import os
+import random
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clipjax.errors import DataError, OutputError
@@ -63,6 +64,10 @@ class TextStore:
         """
         with self._lock, self.path.open("rb") as file:
             return self._read(file, self._places[key.encode()])
+
+    def keys(self) -> list[str]:
+        """List the keys of all answered questions."""
+        return [name.decode() for name in self._places if name not in self._failed]
 
     @property
     def failed(self) -> int:
@@ -230,6 +235,31 @@ class TextStore:
             file.seek(0)
             number = file.read(place).count(b"\n") + 1
             raise DataError(f"{self.path}: line {number} {error}") from None
+
+
+def is_store(path: str | os.PathLike) -> bool:
+    """Tell whether a file begins as a store does."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_HEADER)) == _HEADER
+    except OSError:
+        return False
+
+
+def draw(
+    store: TextStore, count: int, *, wanted: Callable[[TextRecord], bool] = lambda record: True, seed: int = 0
+) -> list[TextRecord]:
+    """Draw at random some answered records, of those that are `wanted`."""
+    keys = store.keys()
+    random.Random(seed).shuffle(keys)
+    found: list[TextRecord] = []
+    for key in keys:
+        record = store[key]
+        if wanted(record):
+            found.append(record)
+        if len(found) == count:
+            break
+    return found
 
 
 def merge(target: TextStore, *sources: TextStore) -> int:

@@ -132,7 +132,8 @@ def test_a_server_that_goes_away_ends_the_run_and_keeps_its_answers(store):
         stub.behave = lambda question, attempt: "hang up" if int(question[8:-1]) > 10 else "fine"
         with pytest.raises(ServerError, match="no server answers"):
             generate(store, server(stub, retries=0), questions(200))
-    assert len(list(store.records())) >= 11 and store.failed <= 30
+    # long before all have been asked in vain
+    assert len(list(store.records())) >= 11 and store.failed < 100
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422])
@@ -176,7 +177,7 @@ def test_a_budget_stops_the_asking_and_a_later_run_goes_on(store):
 def test_answers_are_cleaned_and_the_raw_one_is_kept(store):
     clean = lambda text: (None, "too_dull") if "1" in text else (text.upper(), None)
     with serving(Stub()) as stub:
-        outcome = generate(store, server(stub), questions(2), clean=clean)
+        outcome = generate(store, server(stub), questions(2), clean={"caption": clean})
     (kept,), (dropped,) = store.records(), store.records(failed=True)
     assert (outcome.answered, outcome.failed) == (1, 1)
     assert (kept.text, kept.raw) == ("ANSWER TO WHAT IS 0?", "answer to what is 0?")

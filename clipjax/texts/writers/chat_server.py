@@ -103,10 +103,10 @@ class _Asker:
             try:
                 return self._answer(question, message)
             except openai.APIStatusError as error:
-                reason, heard = f"the server answered {error.status_code}: {_short(error.message)}", True
+                reason, heard = f"the server answered {error.status_code}: {_said(error)}", True
                 wait = error.response.headers.get("retry-after")
                 if error.status_code < 500 and error.status_code not in (408, 409, 429):
-                    self._refused(error.status_code, reason)
+                    self._refused(question, error.status_code, reason)
                     break
             except openai.APITimeoutError:
                 reason = f"no answer within {self._server.timeout:g} s"
@@ -157,12 +157,12 @@ class _Asker:
             # not all at once
             return self._server.wait * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
 
-    def _refused(self, status: int, reason: str) -> None:
+    def _refused(self, question: Question, status: int, reason: str) -> None:
         """A request that is wrong as such will be wrong for every subject: say so before all are marked failed."""
         with self._lock:
             answered = self._answered
         if not answered:
-            hint = "; does the model take images?" if status in (400, 422) else ""
+            hint = "; does the model take images?" if status in (400, 422) and question.pictures is not None else ""
             raise ServerError(f"{self._server.url}: {reason} (model {self._server.model!r}){hint}")
 
     def _count(self, heard: bool, *, answered: bool = False) -> None:
@@ -175,6 +175,11 @@ class _Asker:
                 f"no server answers at {self._server.url}; start one, such as "
                 f"`vllm serve {self._server.model}`, or correct the address"
             )
+
+
+def _said(error: Any) -> str:
+    # the client knows OpenAI's layout of errors; what other servers say is in the reply itself
+    return _short(error.response.text if error.message == f"Error code: {error.status_code}" else error.message)
 
 
 def _short(text: str) -> str:

@@ -4,6 +4,8 @@ Good enough to run every method's whole chain on a laptop, and a baseline that a
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +39,14 @@ class GrammarWriter:
     attributes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     model = "clipjax/grammar-1"
-    decoding: Mapping[str, Any] = dataclasses.field(default_factory=dict, init=False)
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """What besides the question decides the answer."""
+        if not self.attributes:
+            return {}
+        listed = sorted((name, list(phrases)) for name, phrases in self.attributes.items())
+        return {"attributes": hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]}
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
         """Answer one question after the other.

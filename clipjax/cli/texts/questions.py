@@ -1,0 +1,159 @@
+"""From settings to questions: which prompts are asked about which images, classes and captions."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipjax.cli.options import conditions
+from clipjax.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from clipjax.data.source import ImageSource
+    from clipjax.progress import Progress
+    from clipjax.texts.prompts import Prompt, Prompts
+    from clipjax.texts.question import Question
+
+DESCRIPTIONS = "descriptions"
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFiles:
+    """What is asked about what.
+
+    `ask` names prompts; "descriptions" stands for all those that describe classes of `dataset`, whose words the
+    prompts use. `prompts` is a file of own ones. `captions` is a caption file or another store; without it
+    differences and rewrites take the captions of the store itself, the first of each image.
+
+    Group captions, and prompts that name a class, need to know which image is of which class. Nobody's
+    labels are used: `weights` label the `images` with the `classes` and templates, zero-shot.
+    """
+
+    ask: tuple[str, ...] | str = ("image-caption",)
+    dataset: str = "default"
+    prompts: str | None = None
+    images: str | None = None
+    split: str | None = None
+    where: tuple[str, ...] = ()
+    splits_file: str | None = None
+    captions: str | None = None
+    classes: str | None = None
+    template: tuple[str, ...] = ()
+    weights: str | None = None
+    samples: int = 10
+    pairs: int = 1000
+    seed: int = 0
+
+
+def questions_of(files: TextFiles, store: str, progress: "Progress") -> "list[Question]":
+    """Put the questions of every prompt that is asked for together.
+
+    Raises:
+      ConfigError, DataError: a prompt needs what the settings do not say, or files do not fit together.
+    """
+    from clipjax.texts.prompts import read_prompts
+
+    return _Asking(files, read_prompts(files.prompts), store, progress).all()
+
+
+class _Asking:
+    """Opens images, classes and captions when the first prompt needs them."""
+
+    def __init__(self, files: TextFiles, prompts: "Prompts", store: str, progress: "Progress"):
+        self._files, self._prompts, self._store, self._progress = files, prompts, store, progress
+        self._source: ImageSource | None = None
+        self._labels = None
+
+    def all(self) -> "list[Question]":
+        files = self._files
+        names = [files.ask] if isinstance(files.ask, str) else list(files.ask)
+        if not names:
+            raise ConfigError(f"`ask` is empty; known prompts are {DESCRIPTIONS}, {', '.join(self._prompts.questions)}")
+        descriptions = [prompt for name in names if name == DESCRIPTIONS for prompt in self._described()]
+        asked = [self._prompts.ask(name, files.dataset) for name in names if name != DESCRIPTIONS]
+        return [question for prompt in (*descriptions, *asked) for question in self._about(prompt)]
+
+    def _described(self) -> "tuple[Prompt, ...]":
+        return self._prompts.descriptions(self._files.dataset)
+
+    def _about(self, prompt: "Prompt") -> "list[Question]":
+        from clipjax.texts import tasks
+
+        files, kind = self._files, prompt.kind
+        if kind == "caption":
+            named = "class" in prompt.placeholders
+            names, labels = (self._classes().names, self._zero_shot()) if named else ((), None)
+            return tasks.caption_questions(self._images(prompt), prompt, class_names=names, labels=labels)
+        if kind == "group_caption":
+            return tasks.group_questions(self._images(prompt), prompt, self._zero_shot(), seed=files.seed)
+        if kind == "class_description":
+            return tasks.description_questions(self._classes(prompt).names, [prompt], samples=files.samples)
+        if kind == "template":
+            return tasks.template_questions(files.dataset, prompt, samples=files.samples)
+        if kind == "rewrite":
+            return tasks.rewrite_questions(self._captions(), prompt)
+        if prompt.placeholders:
+            return tasks.difference_questions(self._captions(), prompt, files.pairs, seed=files.seed)
+        source = self._images(prompt)
+        return tasks.difference_questions(
+            dict.fromkeys(source.ids, ""), prompt, files.pairs, seed=files.seed, source=source
+        )
+
+    def _images(self, prompt: "Prompt | None" = None) -> "ImageSource":
+        from clipjax.data.opening import open_source
+
+        f = self._files
+        if f.images is None:
+            what = f"the prompt {prompt.id!r}" if prompt else "labelling"
+            raise ConfigError(f"{what} is about images; say which with images=DIR")
+        if self._source is None:
+            where = conditions(f.where, "where")
+            self._source = open_source(f.images, f.split, where, f.splits_file, progress=self._progress)
+        return self._source
+
+    def _classes(self, prompt: "Prompt | None" = None):
+        from clipjax.data.classes import read_classes
+
+        if self._files.classes is None:
+            what = f"the prompt {prompt.id!r}" if prompt else "labelling images"
+            raise ConfigError(f"{what} needs class names; say which with classes=FILE")
+        return read_classes(self._files.classes)
+
+    def _zero_shot(self):
+        from clipjax.cli.texts.clip import TextClip
+
+        if self._labels is None:
+            if self._files.weights is None:
+                raise ConfigError("groups and prompts that name a class need zero-shot labels; give weights=PATH")
+            clip = TextClip(self._files.weights, self._store, self._progress)
+            self._labels = clip.zero_shot(self._images(), self._classes(), self._files.template)
+        return self._labels
+
+    def _captions(self) -> dict[str, str]:
+        from clipjax.data.image_names import ImageNames
+
+        place = self._files.captions or self._store
+        captions = first_captions(place)
+        if self._files.images is not None:
+            ids = ImageNames(self._images().ids)
+            captions = {name: text for name, text in captions.items() if ids.place(name) is not None}
+        if not captions:
+            raise DataError(f"{place}: holds no captions of these images; import some, or ask for image-caption first")
+        return captions
+
+
+def first_captions(place: str) -> dict[str, str]:
+    """Read the first caption of each image from a store or a caption file.
+
+    Raises:
+      DataError: it is neither, or is not there.
+    """
+    from clipjax.texts.importing import import_texts
+    from clipjax.texts.store import TextStore, is_store
+
+    if not Path(place).exists():
+        raise DataError(f"{place}: no such file of captions; say which with captions=FILE, or import them first")
+    records = TextStore(place).records("caption") if is_store(place) else import_texts(place, kind="caption")
+    first: dict[str, str] = {}
+    for record in records:
+        first.setdefault(record.subjects[0], record.text)
+    return first

@@ -1,0 +1,119 @@
+"""From settings to a writer."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from clipjax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clipjax.progress import Progress
+    from clipjax.texts.question import Writer
+
+
+@dataclasses.dataclass(frozen=True)
+class WriterSettings:
+    """Which `writer` answers; of the others only its own settings count.
+
+    `chat` holds those of `ChatServer`, `local` those of `LocalModel`, `retrieval` the `weights` of a CLIP and
+    a file of `phrases`, `grammar` the `attributes` of classes (a file of class descriptions).
+    """
+
+    writer: Literal["grammar", "retrieval", "chat", "local"] = "grammar"
+    chat: Any = None
+    local: Any = None
+    retrieval: Any = None
+    grammar: Any = None
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """The names of the settings."""
+        return frozenset(field.name for field in dataclasses.fields(cls))
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalFiles:
+    """A CLIP, a file of the phrases it may use, and how (see `RetrievalWriter`)."""
+
+    weights: str
+    phrases: str
+    count: int = 3
+    commonness: float = 0.5
+    batch_size: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class GrammarFiles:
+    """What is known of the classes."""
+
+    attributes: str | None = None
+
+
+def open_writer(settings: WriterSettings, store: str, progress: "Progress") -> "Writer":
+    """Build the writer that the settings name.
+
+    Raises:
+      ConfigError: its own settings are missing, unknown or of a wrong type.
+      DataError, CheckpointError: its files cannot be read.
+    """
+    own = getattr(settings, settings.writer)
+    if own is None:
+        own = {}
+    if not isinstance(own, Mapping):
+        name = settings.writer
+        raise ConfigError(f"the setting {name} is {own!r}; give its parts, as in {name}.NAME=VALUE")
+    given = {name: value for name, value in own.items() if value is not None}
+    open_ = {"grammar": _grammar, "retrieval": _retrieval, "chat": _chat, "local": _local}[settings.writer]
+    return open_(given, store, progress)
+
+
+def _chat(given: Mapping[str, Any], store: str, progress: "Progress") -> "Writer":
+    from clipjax.texts.writers.chat_server import ChatServer
+    from clipjax.training.settings import from_mapping
+
+    return from_mapping(ChatServer, given, "chat.")
+
+
+def _local(given: Mapping[str, Any], store: str, progress: "Progress") -> "Writer":
+    from clipjax.texts.writers.local import LocalModel
+    from clipjax.training.settings import from_mapping
+
+    return from_mapping(LocalModel, given, "local.")
+
+
+def _grammar(given: Mapping[str, Any], store: str, progress: "Progress") -> "Writer":
+    from clipjax.texts.importing import import_texts
+    from clipjax.texts.writers.grammar import GrammarWriter
+    from clipjax.training.settings import from_mapping
+
+    files = from_mapping(GrammarFiles, given, "grammar.")
+    attributes: dict[str, list[str]] = {}
+    if files.attributes is not None:
+        for record in import_texts(files.attributes, kind="class_description"):
+            attributes.setdefault(record.subjects[0], []).append(record.text)
+    return GrammarWriter(attributes)
+
+
+def _retrieval(given: Mapping[str, Any], store: str, progress: "Progress") -> "Writer":
+    import numpy as np
+
+    from clipjax.cli.texts.clip import TextClip
+    from clipjax.texts.english import with_article
+    from clipjax.texts.phrases import read_phrases
+    from clipjax.texts.writers.retrieval import RetrievalWriter
+    from clipjax.training.settings import from_mapping
+
+    files = from_mapping(RetrievalFiles, given, "retrieval.")
+    phrases = read_phrases(files.phrases)
+    clip = TextClip(files.weights, store, progress, batch_size=files.batch_size)
+    unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return RetrievalWriter(
+        phrases,
+        unit(clip.embed_texts([f"a photo of {with_article(phrase)}" for phrase in phrases])),
+        lambda pictures: unit(clip.embed_pictures(pictures)),
+        clip.fingerprint[:12],
+        float(np.exp(clip.params["logit_scale"])),
+        count=files.count,
+        commonness=files.commonness,
+        batch_size=files.batch_size,
+    )

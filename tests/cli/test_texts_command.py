@@ -1,0 +1,242 @@
+"""`clipjax texts`: from images and captions to checked texts, with the grammar writer and a chat server."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "texts"))
+from chat_stub import Stub, serving
+
+from clipjax.data.folder import open_folder
+from clipjax.texts.collected import read_texts
+from clipjax.texts.store import TextStore
+
+CONFIG = Path(__file__).parents[2] / "configs" / "texts.py"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "texts.jsonl"
+
+
+@pytest.fixture
+def generate(clipjax, store):
+    """A function that runs `texts generate` on the store with some settings."""
+
+    def run(*settings, config=None):
+        config = [f"--config={config}"] if config else []
+        return clipjax(
+            "texts", "generate", *config, *(f"--set={pair}" for pair in settings), "--store", store, "--json"
+        )
+
+    return run
+
+
+@pytest.fixture
+def captions(photos, tmp_path):
+    """A Flickr-like CSV with two captions of each picture, by file name and a folder."""
+    path = tmp_path / "captions.csv"
+    names = enumerate(open_folder(photos).ids)
+    lines = [f"{name},a picture of number {n} in {name[:3]}\n{name},a second one\n" for n, name in names]
+    path.write_text("image,caption\n" + "".join(lines))
+    return path
+
+
+def test_captions_of_all_images_are_written_once(generate, photos, store):
+    first = generate(f"images={photos}")
+    assert first.status == 0, first.err
+    assert {k: first.json[k] for k in ("questions", "answered", "known", "failed")} == {
+        "questions": 12, "answered": 12, "known": 0, "failed": 0,
+    }  # fmt: skip
+    before = store.read_bytes()
+    assert (generate(f"images={photos}").json["answered"], store.read_bytes()) == (0, before)
+    assert len(read_texts(store).about("caption", open_folder(photos).ids)) == 12
+
+
+def test_the_configuration_file_names_what_is_asked(clipjax, generate, photos, store, captions):
+    assert clipjax("texts", "import", captions, "--store", store).status == 0
+    found = generate("pairs=20", config=f"{CONFIG}:differences")
+    assert found.status == 0, found.err
+    assert found.json["questions"] == 20
+    assert len(read_texts(store).pairs()) == found.json["answered"]
+    assert generate(config=f"{CONFIG}:rewrites").json["answered"] == 12
+    assert generate(f"images={photos}", "pairs=9", config=f"{CONFIG}:differences-of-images").json["answered"] == 9
+
+
+def test_groups_follow_zero_shot_labels_and_nobody_elses(generate, photos, classes, checkpoint, store):
+    settings = [f"images={photos}", f"classes={classes}", f"weights={checkpoint}", "ask=group-caption"]
+    found = generate(*settings)
+    assert found.json["answered"] == 12, found.err
+    groups = {record.subjects for record in TextStore(store).records("group_caption")}
+    assert all(len(subjects) == 5 for subjects in groups) and len(groups) == 12
+    from clipjax.cli.texts.clip import TextClip
+    from clipjax.data.classes import read_classes
+    from clipjax.progress import silent
+
+    source = open_folder(photos)
+    clip = TextClip(str(checkpoint), str(store), silent)
+    labels = dict(zip(source.ids, clip.zero_shot(source, read_classes(classes), ())))
+    assert all(len({labels[name] for name in subjects}) == 1 for subjects in groups)
+    assert generate(*settings).json["answered"] == 0
+
+
+def test_a_chat_server_is_asked_what_is_open_and_failures_are_asked_again(clipjax, generate, photos, store):
+    bad = open_folder(photos).ids[3]
+    with serving(Stub(lambda question, attempt: 400 if attempt == 4 else f"a thing number {attempt}")) as stub:
+        chat = [f"images={photos}", "writer=chat", f"chat.url={stub.url}", "chat.model=m", "chat.concurrency=1"]
+        first = generate(*chat, "budget.requests=8")
+        assert (first.json["answered"], first.json["failed"]) == (7, 1) and first.json["tokens"] > 0
+        assert "8 requests" in first.json["stopped"]
+        listed = clipjax("texts", "stats", store, "--json").json["kinds"][0]
+        assert (listed["texts"], listed["failed"]) == (7, 1) and "400" in next(iter(listed["errors"]))
+        second = generate(*chat)
+    assert (second.json["answered"], second.json["known"]) == (5, 7)
+    assert len(stub.requests) == 13 and bad in {record.subjects[0] for record in TextStore(store).records()}
+
+
+def test_import_adds_what_is_new(clipjax, store, captions, tmp_path):
+    assert clipjax("texts", "import", captions, "--store", store, "--json").json["texts"] == 24
+    assert "added 0 texts, 24 were there" in clipjax("texts", "import", captions, "--store", store).err
+    cupl = tmp_path / "cupl.json"
+    cupl.write_text(json.dumps({"red panda": ["A red panda is red.", "It has a tail."]}))
+    other = tmp_path / "other.jsonl"
+    assert clipjax("texts", "import", cupl, "--model", "gpt-3", "--store", other).status == 0
+    assert clipjax("texts", "import", other, "--store", store, "--json").json["texts"] == 26
+    assert read_texts(store, models=["gpt-3"]).about("class_description", ["red panda"]) == [
+        ("A red panda is red.", "It has a tail.")
+    ]
+
+
+def test_check_flags_texts_and_keeps_the_others(clipjax, store, captions, photos, checkpoint, tmp_path):
+    text = captions.read_text().replace("a second one", "Sure, here is the", 1).replace("a second one", "very " * 40, 1)
+    captions.write_text(text)
+    clipjax("texts", "import", captions, "--store", store)
+    flagged, good = tmp_path / "flagged.csv", tmp_path / "good.jsonl"
+    arguments = ["texts", "check", store, "--weights", checkpoint, "--images", photos, "--percent", 10]
+    found = clipjax(*arguments, "-o", flagged, "--keep", good, "--json")
+    assert found.status == 0, found.err
+    flags = found.json["flags"]
+    assert flags["begins_with_a_preamble"] == flags["breaks_off"] == flags["is_cut"] == flags["repeats_itself"] == 1
+    assert 1 <= flags["fits_badly"] <= 3  # equal texts of equal images may share a place
+    (fit,) = found.json["fit"]
+    assert (fit["kind"], fit["texts"]) == ("caption", 24)
+    with flagged.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == found.json["flagged"] and len(TextStore(good)) == 24 - len(rows)
+    lowest = [float(row["similarity"]) for row in rows]
+    assert lowest == sorted(lowest) and "fits_badly" in rows[0]["flags"]
+    assert clipjax(*arguments, "-o", flagged).status == 2
+
+
+def test_pages_are_written(clipjax, generate, photos, store, tmp_path):
+    generate(f"images={photos}")
+    page, numbers = tmp_path / "sample.html", tmp_path / "numbers.html"
+    assert clipjax("texts", "sample", store, "-n", 5, "--images", photos, "-o", page).status == 0
+    assert page.read_text().count("data:image/jpeg") == 5 and page.read_text().count("A picture that is") == 5
+    shown = clipjax("texts", "stats", store, "--html", numbers)
+    assert "caption" in shown.out and "clipjax/grammar-1" in numbers.read_text()
+    assert clipjax("texts", "stats", store, "--html", numbers).status == 2
+
+
+def test_adapt_takes_texts_along(clipjax, generate, photos, classes, checkpoint, store, tmp_path):
+    generate(f"images={photos}")
+    run = ["adapt", "--method", "zero_shot", "--weights", checkpoint, "--images", photos, "--classes", classes]
+    found = clipjax(*run, "--texts", store, "-o", tmp_path / "run")
+    assert found.status == 0, found.err
+    TextStore(store).append([next(TextStore(store).records()).__class__("caption", ("more.png",), "one more")])
+    assert clipjax(*run, "--texts", store, "-o", tmp_path / "run").status == 2  # other texts: another run
+
+
+MISTAKES = {
+    "no such prompt": (["ask=portrait"], ["portrait", "image-caption"]),
+    "nothing is asked": (["ask=[]"], ["`ask` is empty"]),
+    "no images": ([], ["image-caption", "images=DIR"]),
+    "no such images": (["images=nowhere"], ["nowhere"]),
+    "no classes": (["ask=descriptions"], ["classes=FILE"]),
+    "no weights": (["ask=group-caption", "images={photos}", "classes={classes}"], ["weights=PATH"]),
+    "no captions": (["ask=rewrite"], ["no such file of captions", "captions=FILE"]),
+    "an unknown setting": (["imges=x"], ["imges", "did you mean 'images'"]),
+    "no such writer": (["writer=parrot"], ["parrot", "grammar"]),
+    "a chat server without an address": (["writer=chat", "images={photos}", "chat.model=m"], ["chat.url"]),
+    "a chat setting that is none": (["writer=chat", "chat.url=http://x", "chat.model=m", "chat.heat=2"], ["chat.heat"]),
+    "nobody listens": (
+        ["writer=chat", "images={photos}", "chat.url=http://127.0.0.1:9/v1", "chat.model=m", "chat.retries=0"],
+        ["127.0.0.1:9", "start one"],
+    ),
+    "a writer that cannot": (["ask=descriptions", "classes={classes}"], ["grammar writer", "class_description"]),
+    "a budget of words": (["images={photos}", "budget.requests=many"], ["budget.requests"]),
+    "prompts with a placeholder too many": (["images={photos}", "prompts={prompts}"], ["image-caption", "{mood}"]),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line(case, generate, complains, photos, classes, tmp_path, store):
+    prompts = tmp_path / "prompts.json"
+    question = {"kind": "caption", "text": "Describe this in a {mood} mood."}
+    prompts.write_text(json.dumps({"questions": {"image-caption": question}}))
+    settings, parts = MISTAKES[case]
+    places = {"photos": photos, "classes": classes, "prompts": prompts}
+    complains(generate(*(text.format(**places) if "{" in text else text for text in settings)), *parts)
+    assert not store.exists() or len(TextStore(store)) == 0
+
+
+def test_a_damaged_or_newer_store_is_refused(clipjax, complains, generate, photos, store):
+    generate(f"images={photos}")
+    lines = store.read_text().splitlines(keepends=True)
+    for changed, parts in (
+        ([*lines[:4], lines[4].replace("picture", "pi\x00cture"), *lines[5:]], ["line 5"]),
+        ([*lines[:4], '{"nonsense":1}\n', *lines[4:]], ["line 5", "mend or remove"]),
+        (['{"clipjax texts":99}\n', *lines[1:]], ["newer clipjax", "99"]),
+        (["hello\n"], ["not a text store"]),
+    ):
+        store.write_text("".join(changed))
+        complains(clipjax("texts", "check", store), store.name, *parts)
+    complains(clipjax("texts", "stats", store.with_name("absent.jsonl")), "absent.jsonl", "no such text store")
+    assert store.read_text() == "hello\n"
+    complains(generate(f"images={photos}"), "not a text store")
+    assert store.read_text() == "hello\n"
+
+
+def test_an_unreadable_image_fails_alone(generate, broken_photos, store):
+    found = generate(f"images={broken_photos}")
+    assert (found.json["answered"], found.json["failed"]) == (10, 2)
+    reasons = {record.subjects[0]: record.error for record in TextStore(store).records(failed=True)}
+    assert set(reasons) == {"green_tree/1.png", "red_panda/2.png"}
+    assert all(name in reason for name, reason in reasons.items())
+
+
+@pytest.fixture
+def phrases(clipjax, tmp_path):
+    """An inventory of the phrases of a few captions."""
+    path, inventory = tmp_path / "flickr.csv", tmp_path / "phrases.txt"
+    things = ["a green tree", "the blue sky", "a red panda", "an old wall", "two dogs"]
+    path.write_text(
+        "image,caption\n" + "".join(f"{n}.jpg,{a} and {b} .\n" for n, a in enumerate(things) for b in things)
+    )
+    found = clipjax("texts", "phrases", path, "-o", inventory)
+    assert found.status == 0 and "wrote" in found.err
+    return inventory
+
+
+def test_the_retrieval_writer_describes_images_and_groups(generate, photos, classes, checkpoint, phrases, store):
+    settings = ["writer=retrieval", f"retrieval.weights={checkpoint}", f"retrieval.phrases={phrases}"]
+    settings += [f"images={photos}", f"classes={classes}", f"weights={checkpoint}"]
+    found = generate(*settings, config=f"{CONFIG}:latteclip")
+    assert (found.json["questions"], found.json["answered"]) == (24, 24), found.err
+    known = [line.split()[-1].rstrip("s") for line in phrases.read_text().splitlines()[1:]]
+    for record in TextStore(store).records():
+        assert any(word in record.text for word in known)
+    assert generate(*settings, config=f"{CONFIG}:latteclip").json["answered"] == 0
+    # another inventory writes anew
+    phrases.write_text("".join(phrases.read_text().splitlines(keepends=True)[:-1]))
+    assert generate(*settings, config=f"{CONFIG}:latteclip").json["answered"] == 24
+
+
+def test_a_phrase_that_is_none_is_named_by_its_line(generate, complains, photos, checkpoint, phrases):
+    phrases.write_text(phrases.read_text() + "# 12\n")
+    settings = [f"images={photos}", "writer=retrieval", f"retrieval.weights={checkpoint}"]
+    number = len(phrases.read_text().splitlines())
+    complains(generate(*settings, f"retrieval.phrases={phrases}"), phrases.name, f"line {number}")

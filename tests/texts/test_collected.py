@@ -1,0 +1,45 @@
+import pytest
+
+from clipjax.errors import DataError
+from clipjax.texts.collected import collect, read_texts
+from clipjax.texts.record import TextRecord
+from clipjax.texts.store import TextStore
+
+
+def records():
+    return [
+        TextRecord("caption", ("a.jpg",), "a dog", "one"),
+        TextRecord("caption", ("a.jpg",), "a brown dog", "two"),
+        TextRecord("caption", ("b.jpg",), error="no answer"),
+        TextRecord("group_caption", ("b.jpg", "a.jpg", "c.jpg"), "animals", "one"),
+        TextRecord("template", ("pets",), "a photo of a {}.\n\n a {} outdoors. ", "one"),
+        TextRecord("difference", ("a.jpg", "b.jpg"), "the first is brown", "one"),
+    ]
+
+
+def test_texts_are_found_by_kind_and_subject():
+    texts = collect(records())
+    assert texts.about("caption", ["a.jpg"]) == [("a dog", "a brown dog")]
+    assert texts.about("group_caption", ["b.jpg"]) == [("animals",)]
+    assert texts.about("template", ["pets"]) == [("a photo of a {}.", "a {} outdoors.")]
+    assert texts.pairs() == {("a.jpg", "b.jpg"): ("the first is brown",)}
+    assert collect(records(), models=["two"]).about("caption", ["a.jpg"]) == [("a brown dog",)]
+
+
+def test_a_missing_text_is_named_with_its_remedy():
+    texts = collect(records())
+    with pytest.raises(DataError, match=r"1 of 2 have no caption.*'b.jpg'.*ask 'image-caption'"):
+        texts.about("caption", ["a.jpg", "b.jpg"])
+    with pytest.raises(DataError, match="no differences"):
+        collect(records()[:1]).pairs()
+    with pytest.raises(DataError, match="the store: holds no texts of nobody"):
+        collect(records(), models=["nobody"])
+
+
+def test_the_fingerprint_is_that_of_the_texts(tmp_path):
+    store = TextStore(tmp_path / "texts.jsonl", create=True)
+    store.append(reversed(records()[2:]))
+    store.append(records()[:2])
+    read = read_texts(store.path)
+    assert read.fingerprint == collect(records()).fingerprint
+    assert read.fingerprint != collect(records()[1:]).fingerprint
