@@ -85,7 +85,7 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
             progress=progress,
         )
     if files.skip_bad:
-        source, test = _usable(source, progress), test and _usable(test, progress)
+        source, test = usable(source, progress), test and usable(test, progress)
     classes = classes or class_list_of(source)
     names = list(dict.fromkeys(name for name, *_ in classes.prompt_names))
     descriptions = read_descriptions(files.descriptions, names) if files.descriptions else None
@@ -131,7 +131,8 @@ def _shots(source: "ImageSource", classes: "ClassList", files: ProblemFiles) -> 
     return shots if files.shots is None else few_shot(shots, files.shots, files.seed)
 
 
-def _usable(source: "ImageSource", progress: "Progress") -> "ImageSource":
+def usable(source: "ImageSource", progress: "Progress") -> "ImageSource":
+    """Return the images that can be decoded, and list the others."""
     from clipjax.cli.options import report_skipped
     from clipjax.data.loader import without_bad
 

@@ -1,11 +1,14 @@
-"""Find images by what files call them: their id, or the file name alone where only one image has it."""
+"""Find images by what files call them: their id, or the file name alone where one side knows no folder."""
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 
 class ImageNames:
-    """The names of some images in order, for texts that were written elsewhere and may lack their folders."""
+    """The names of some images in order, for texts that were written elsewhere and may lack their folders.
+
+    `river/1.jpg` is not `forest/1.jpg`: file names alone count only where one of two names is nothing else.
+    """
 
     def __init__(self, names: Iterable[str]):
         self._names: dict[str, int] = {}
@@ -19,5 +22,8 @@ class ImageNames:
 
     def place(self, name: str) -> int | None:
         """Return where an image is in the order; None if it is not there or several share its file name."""
-        place = self._names.get(name)
-        return self._by_file.get(PurePosixPath(name).name) if place is None else place
+        file = PurePosixPath(name).name
+        if name in self._names or file == name:
+            return self._names.get(name, self._by_file.get(file))
+        # of names without a folder there is one for each file name
+        return self._names.get(file) if self._by_file.get(file) is not None else None

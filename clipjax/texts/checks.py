@@ -12,15 +12,22 @@ from clipjax.texts.record import Kind, TextRecord
 
 Rule = Callable[[str], bool]
 
-_ENGLISH = frozenset(
-    word
-    for line in (
-        "a an the this that it its his her their they one two three some many who which there",
-        "of in on at with by for to from near over under between into behind beside through",
-        "and or as while is are was has have can very",
-    )
-    for word in line.split()
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(word for line in lines for word in line.split())
+
+
+_ENGLISH = _words(
+    "a an the this that it its his her their they one two three some many who which there",
+    "of in on at with by for to from near over under between into behind beside through",
+    "and or as while is are was has have can very",
 )
+_ELSEWHERE = _words(
+    "der die das und ein eine einer mit auf ist het een van op met",
+    "le la les un une et avec dans sur est el los las y con una il di che",
+)
+"""Words that are common in other languages and not in English: German, French, Spanish, Italian, Dutch."""
+
 _REFUSALS = re.compile(
     r"\b(as an ai\b|i(?:'m| am) (?:sorry|unable|not able)|i (?:cannot|can't|can not) (?:see|view|provide|help|assist|"
     r"describe|identify|determine)|no image (?:was|is|has been)|please (?:provide|upload|share) (?:the|an|your) image)",
@@ -43,12 +50,13 @@ def begins_with_a_preamble(text: str) -> bool:
 
 
 def is_not_english(text: str) -> bool:
-    """Mostly other scripts, or eight words and more without one of English's most common ones."""
+    """Mostly other scripts, two common words of another language, or eight words and more with hardly a common one."""
     letters = [letter for letter in text if letter.isalpha()]
     if not letters or sum(letter.isascii() for letter in letters) < 0.8 * len(letters):
         return True
-    words = re.findall(r"[a-z]+", text.lower())
-    return len(words) >= 8 and not _ENGLISH.intersection(words)
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    ours, others = (sum(word in known for word in words) for known in (_ENGLISH, _ELSEWHERE))
+    return (others >= 2 and others > ours) or (len(words) >= 8 and ours < 0.1 * len(words))
 
 
 def breaks_off(text: str) -> bool:

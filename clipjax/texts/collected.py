@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections import defaultdict
@@ -47,8 +48,10 @@ class Texts:
           DataError: one of them has none; the message says how many, and how to have them written.
         """
         written = self.of_kind.get(kind, {})
-        known, texts = ImageNames(subjects[0] for subjects in written), list(written.values())
-        found = [known.place(name) for name in names]
+        owners, texts = [subjects[0] for subjects in written], list(written.values())
+        of_images = kind not in ("class_description", "template")
+        place = ImageNames(owners).place if of_images else dict(zip(owners, itertools.count())).get
+        found = [place(name) for name in names]
         without = [name for name, place in zip(names, found) if place is None]
         if without:
             raise DataError(
@@ -88,7 +91,7 @@ def collect(records: Iterable[TextRecord], *, models: Sequence[str] = (), name: 
     """
     found: dict[Kind, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        if not record.failed and (not models or record.model in models):
+        if record.text and (not models or record.model in models):
             subjects = record.subjects if record.kind == "difference" else record.subjects[:1]
             texts = record.text.splitlines() if record.kind == "template" else [record.text]
             found[record.kind][subjects] += [text.strip() for text in texts if text.strip()]

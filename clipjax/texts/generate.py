@@ -1,11 +1,14 @@
 """Ask what has no answer yet, and store each answer as it comes."""
 
+import collections
 import contextlib
 import dataclasses
+import random
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import cast
 
+from clipjax.errors import ConfigError
 from clipjax.progress import Progress, silent
 from clipjax.texts.question import Answer, Question, Writer, key_of, record_of
 from clipjax.texts.record import Kind, TextRecord
@@ -22,6 +25,12 @@ class Budget:
     requests: int | None = None
     tokens: int | None = None
 
+    def __post_init__(self):
+        for name in ("requests", "tokens"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ConfigError(f"budget.{name} is {limit}; it must be at least 1, or left out")
+
     def spent(self, requests: int, tokens: int) -> str | None:
         """Say which limit is reached, if one is."""
         for name, used in (("requests", requests), ("tokens", tokens)):
@@ -33,11 +42,17 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a call of `generate` came to. `stopped` says why questions are left, if any are."""
+    """What a call of `generate` came to.
+
+    `known` questions had an answer; `rejected` answers are of no use; `failed` questions got none. `stopped`
+    says why questions are left, if any are.
+    """
 
     known: int
     answered: int
+    rejected: int
     failed: int
+    requests: int
     tokens: int
     stopped: str | None = None
 
@@ -60,42 +75,50 @@ def generate(
       OutputError: an answer cannot be stored; those before it are.
       ClipjaxError: the writer cannot work at all.
     """
-    questions = list(questions)
-    pending = [question for question in questions if key_of(question, writer) not in store]
-    answered = failed = tokens = asked = 0
+    asked = {key_of(question, writer): question for question in questions}
+    pending = collections.deque(key for key in asked if key not in store)
+    known, open_questions = len(asked) - len(pending), len(pending)
+    counts: collections.Counter[str] = collections.Counter()
     stopped: str | None = None
 
+    def move_on() -> None:
+        # another run writes here, and has answered this: go on elsewhere, or both ask the same all along
+        pending.rotate(random.randrange(len(pending) + 1))
+
     def affordable() -> Iterator[Question]:
-        nonlocal asked, stopped
-        for question in pending:
-            stopped = budget.spent(asked, tokens)
+        nonlocal stopped
+        while pending:
+            stopped = budget.spent(counts["requests"], counts["tokens"])
             if stopped is not None:
                 return
-            asked += 1
-            yield question
+            key = pending.popleft()
+            if key in store:
+                move_on()
+                continue
+            counts["requests"] += 1
+            yield asked[key]
 
     def so_far() -> str:
-        spent = f", {tokens:,} tokens" if tokens else ""
-        return f"writing texts{spent}" + (f", {failed:,} failed" if failed else "")
+        spent = f", {counts['tokens']:,} tokens" if counts["tokens"] else ""
+        return f"writing texts{spent}" + (f", {counts['failed']:,} failed" if counts["failed"] else "")
 
     answers = writer.answers(affordable())
     with contextlib.closing(cast(Generator[Answer, None, None], answers)):
-        for answer in progress(answers, total=len(pending), label=so_far, unit="texts"):
+        for answer in progress(answers, total=open_questions, label=so_far, unit="texts"):
             record = _record(answer, writer, clean.get(answer.question.kind))
-            store.append([record])
-            tokens += answer.tokens
-            answered += not record.failed
-            failed += record.failed
-    return Outcome(len(questions) - len(pending), answered, failed, tokens, stopped)
+            if not store.append([record]):
+                move_on()
+            state = "failed" if record.failed else "rejected" if record.rejected else "answered"
+            counts.update({state: 1, "tokens": answer.tokens, "requests": answer.requests - 1})
+    states = {name: counts[name] for name in ("answered", "rejected", "failed", "requests", "tokens")}
+    return Outcome(known, **states, stopped=stopped)
 
 
 def _record(answer: Answer, writer: Writer, clean: Clean | None) -> TextRecord:
-    if answer.error is None and not answer.text.strip():
-        return record_of(answer, writer, error="the answer is empty")
-    if answer.error is not None or clean is None:
+    if answer.error is not None or clean is None or not answer.text.strip():
         return record_of(answer, writer, text=_one_line(answer.text) if answer.question.kind != "template" else None)
-    text, reason = clean(answer.text)
-    return record_of(answer, writer, text=text, error=reason)
+    text, rule = clean(answer.text)
+    return record_of(answer, writer, text=text, rejected=rule)
 
 
 def _one_line(text: str) -> str:

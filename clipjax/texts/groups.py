@@ -65,7 +65,9 @@ def pair_canvas(first: Image.Image, second: Image.Image) -> Image.Image:
 
 
 def presented(kind: Kind, images: Sequence[Image.Image]) -> list[Image.Image]:
-    """Return the pictures that a model is shown: a group as one, everything else as it is."""
+    """Return the picture that a model is shown: a group and a pair as one, everything else as it is."""
+    if kind == "difference" and len(images) == 2:
+        return [pair_canvas(*images)]
     return [group_canvas(images)] if kind == "group_caption" else list(images)
 
 

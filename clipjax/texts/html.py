@@ -18,13 +18,12 @@ _BARS = 60
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """A record as it is shown, its pictures, what `checks` find, and its faithfulness where it was measured."""
+    """A record as it is shown, its pictures, what `checks` find, and its similarity to its images where measured."""
 
     record: TextRecord
     pictures: Sequence[Image.Image] = ()
     faults: Sequence[str] = ()
     similarity: float | None = None
-    percentile: float | None = None
 
 
 def statistics_page(kinds: Sequence[KindStatistics], *, title: str, note: str = "") -> str:
@@ -62,7 +61,6 @@ def _shown(card: Card) -> dict[str, Any]:
         "pictures": [_embedded(picture) for picture in card.pictures],
         "faults": [_words(name) for name in card.faults],
         "similarity": card.similarity,
-        "percentile": card.percentile,
     }
 
 

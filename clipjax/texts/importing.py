@@ -1,5 +1,7 @@
 """Records from files that others published: class descriptions and captions."""
 
+import dataclasses
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +53,7 @@ def _names_images(content: Any) -> bool:
 
 def _captions(path: str | os.PathLike, model: str) -> list[TextRecord]:
     return [
-        TextRecord("caption", (image,), text, model, _prompt(path), sample=sample)
+        TextRecord("caption", (image,), text, model, *_from(path, text), sample=sample)
         for image, texts in read_captions(path).items()
         for sample, text in enumerate(texts)
     ]
@@ -70,6 +72,8 @@ def _descriptions(path: str | os.PathLike, content: Any, model: str) -> list[Tex
         records += [_description(path, name, sentence, model, sample) for sample, sentence in enumerate(kept)]
     if not records:
         raise DataError(f"{path}: holds no descriptions; choose another file")
+    if all("{}" in record.text for record in records):
+        return [dataclasses.replace(record, kind="template") for record in records]
     return records
 
 
@@ -83,8 +87,10 @@ def _lines(path: str | os.PathLike, text: str, classes: Sequence[str] | None, mo
 
 
 def _description(path: str | os.PathLike, name: str, text: str, model: str, sample: int) -> TextRecord:
-    return TextRecord("class_description", (name,), text, model, _prompt(path), sample=sample)
+    return TextRecord("class_description", (name,), text, model, *_from(path, text), sample=sample)
 
 
-def _prompt(path: str | os.PathLike) -> str:
-    return f"import:{Path(path).name}"
+def _from(path: str | os.PathLike, text: str) -> tuple[str, str]:
+    # with the text in its key, a corrected file adds what it says now, and another file of the same name its own
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"import:{Path(path).name}", digest

@@ -29,6 +29,7 @@ _DARK, _BRIGHT = 0.30, 0.62
 _MUTED, _VIVID = 0.20, 0.50
 _SMOOTH, _DETAILED = 0.035, 0.085
 _DIRECTED = 1.8
+_LEAST_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +49,12 @@ class Properties:
 
     @property
     def colours(self) -> tuple[str, ...]:
-        """One or two colours that fill most of the picture, the larger share first."""
+        """One or two colours that fill most of the picture, the larger share first; none where there are many."""
         order = np.argsort(self.shares)[::-1]
         names = list(COLOURS)
         first, second = names[order[0]], names[order[1]]
+        if self.shares[order[0]] < _LEAST_SHARE:
+            return ()
         return (first, second) if self.shares[order[1]] >= 0.2 else (first,)
 
     @property

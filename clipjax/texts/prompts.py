@@ -123,14 +123,26 @@ def _checked(content: Any, name: str) -> dict[str, dict[str, dict[str, Any]]]:
     if not isinstance(content, dict) or not content.keys() <= {"questions", "datasets"}:
         raise ConfigError(f'{name}: not a file of prompts; write {{"questions": {{...}}, "datasets": {{...}}}}')
     content = {"questions": {}, "datasets": {}} | content
+    for part in ("questions", "datasets"):
+        if not isinstance(content[part], dict):
+            raise ConfigError(f"{name}: its {part} are no JSON object of names")
     for id, fields in content["questions"].items():
         if not isinstance(fields, dict) or fields.keys() != {"kind", "text"} or fields["kind"] not in KINDS:
             raise ConfigError(f"{name}: the question {id!r} needs a kind ({', '.join(KINDS)}) and a text")
         if not isinstance(fields["text"], str) or not fields["text"].strip():
             raise ConfigError(f"{name}: the question {id!r} has no text")
+        if stray := re.search(r"\{(?!\})[^{}]*\}?|(?<!\{)\}", _PLACEHOLDER.sub("", fields["text"])):
+            raise ConfigError(
+                f"{name}: the question {id!r} holds {stray.group()!r}, which is no placeholder; write them as {{class}}"
+            )
     for dataset, values in content["datasets"].items():
         if not isinstance(values, dict) or not values.keys() <= {*_VALUES, "descriptions"}:
             raise ConfigError(
                 f"{name}: the data set {dataset!r} holds other values than {', '.join(_VALUES)}, descriptions"
             )
+        if not all(isinstance(values[key], str) for key in values.keys() - {"descriptions"}):
+            raise ConfigError(f"{name}: the data set {dataset!r} has a value that is no text")
+        listed = values.get("descriptions", [])
+        if not isinstance(listed, list) or not all(isinstance(question, str) for question in listed):
+            raise ConfigError(f"{name}: the descriptions of the data set {dataset!r} are no list of questions")
     return content

@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -33,12 +35,16 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came back: a text, or the reason why there is none. `tokens` is what it cost, where that is known."""
+    """What came back: a text, or the reason why there is none.
+
+    `tokens` is what it cost, where that is known, and `requests` how often it was asked.
+    """
 
     question: Question
     text: str = ""
     error: str | None = None
     tokens: int = 0
+    requests: int = 1
 
 
 class Writer(Protocol):
@@ -67,16 +73,23 @@ def key_of(question: Question, writer: Writer) -> str:
     return _record(question, writer, error="").key
 
 
-def record_of(answer: Answer, writer: Writer, *, text: str | None = None, error: str | None = None) -> TextRecord:
-    """Make a record of an answer. `text` is the cleaned one, where that differs; `error` says why it is of no use."""
+def record_of(answer: Answer, writer: Writer, *, text: str | None = None, rejected: str | None = None) -> TextRecord:
+    """Make a record of an answer.
+
+    `text` is the cleaned one, where that differs; `rejected` names the rule that finds it of no use.
+    """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    error = answer.error if error is None else error
+    error = answer.error if answer.error is not None or answer.text.strip() else "the answer is empty"
     kept = answer.text if text is None else text
-    raw = answer.text if answer.text and (error is not None or kept != answer.text) else None
-    return _record(answer.question, writer, text="" if error is not None else kept, error=error, raw=raw, time=now)
+    useless = error is not None or rejected is not None
+    raw = answer.text if answer.text.strip() and (useless or kept != answer.text) else None
+    reasons = {"error": error, "rejected": rejected}
+    return _record(answer.question, writer, text="" if useless else kept, raw=raw, time=now, **reasons)
 
 
 def _record(question: Question, writer: Writer, **fields: Any) -> TextRecord:
     q = question
-    asked = {"prompt": q.prompt, "prompt_fingerprint": q.fingerprint, "sample": q.sample, "seed": q.seed}
+    # the wording as it was asked, with the class or captions in it: of other captions it is another question
+    wording = hashlib.sha256(json.dumps([q.fingerprint, q.text, q.given]).encode()).hexdigest()[:12]
+    asked = {"prompt": q.prompt, "prompt_fingerprint": wording, "sample": q.sample, "seed": q.seed}
     return TextRecord(q.kind, q.subjects, model=writer.model, decoding=dict(writer.decoding), **asked, **fields)

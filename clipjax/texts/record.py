@@ -24,7 +24,8 @@ class TextRecord:
     `subjects` are image ids, or the class name; a difference has two, first minus second, in order.
     `prompt` names the question and `prompt_fingerprint` digests its wording. `sample` counts the answers
     to the same question. `raw` is the answer before it was cleaned, where that changed it. A question
-    that got no answer has an `error` and no text.
+    that got no answer has an `error` and no text; of an answer that is of no use `rejected` names the
+    rule, and it has no text either.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class TextRecord:
     time: str = ""
     raw: str | None = None
     error: str | None = None
+    rejected: str | None = None
 
     def __post_init__(self):
         """Refuse what no reader could make sense of.
@@ -55,7 +57,7 @@ class TextRecord:
         for name in ("text", "model", "prompt", "prompt_fingerprint", "time"):
             if not isinstance(getattr(self, name), str):
                 raise DataError(f"a {self.kind} of {self.subjects[0]!r} has the {name} {getattr(self, name)!r}")
-        if self.error is None and not self.text.strip():
+        if self.error is None and self.rejected is None and not self.text.strip():
             raise DataError(f"a {self.kind} of {self.subjects[0]!r} is empty; give a text, or an error that says why")
 
     @property
@@ -78,10 +80,10 @@ class TextRecord:
         return self.error is not None
 
     def line(self) -> bytes:
-        """Write the record as one line of JSON; the key comes first, then the error if there is one."""
+        """Write the record as one line of JSON; the key comes first, then why there is no text, if there is none."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        error = fields.pop("error")
-        first = {"key": self.key} | ({} if error is None else {"error": error})
+        reasons = {name: fields.pop(name) for name in ("error", "rejected")}
+        first = {"key": self.key} | {name: reason for name, reason in reasons.items() if reason is not None}
         given = {
             name: value
             for name, value in fields.items()
@@ -98,7 +100,7 @@ def parse_record(line: bytes) -> TextRecord:
     """
     try:
         content = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is not valid JSON ({error})") from None
     if not isinstance(content, dict):
         raise DataError("is not a JSON object")

@@ -21,14 +21,15 @@ class KindStatistics:
     """The texts of one kind.
 
     `words` holds the number of words at each percentile of `LENGTHS`, `histogram` how many texts have
-    how many words. `repeated` counts the texts that are equal to an earlier one, `often` are the most frequent of
-    those. `faulty` texts break a rule of `checks`, `faults` says which; `errors` counts why questions got no
-    answer.
+    how many words. `repeated` counts the texts that are equal to an earlier one, `often` are the most
+    frequent of those. `faulty` texts break a rule of `checks`, `faults` says which. Of the questions
+    without a text, `rejected` got an answer of no use and `failed` none; `errors` counts why.
     """
 
     kind: str
     texts: int
     subjects: int
+    rejected: int
     failed: int
     words: Mapping[int, int]
     histogram: Mapping[int, int]
@@ -45,16 +46,17 @@ class KindStatistics:
 class _Counts:
     def __init__(self) -> None:
         self.subjects: set[tuple[str, ...]] = set()
-        self.failed = self.faulty = 0
+        self.failed = self.rejected = self.faulty = 0
         self.lengths: Counter[int] = Counter()
         self.texts, self.words = Counter[str](), Counter[str]()
         self.models, self.prompts = Counter[str](), Counter[str]()
         self.faults, self.errors = Counter[str](), Counter[str]()
 
     def add(self, record: TextRecord) -> None:
-        if record.failed:
-            self.failed += 1
-            self.errors[record.error or ""] += 1
+        if reason := record.error or record.rejected:
+            self.failed += record.failed
+            self.rejected += not record.failed
+            self.errors[reason.replace("_", " ")] += 1
             return
         words = re.findall(r"[\w'-]+", record.text.lower())
         self.subjects.add(record.subjects)
@@ -83,6 +85,7 @@ def _finished(kind: str, c: _Counts) -> KindStatistics:
         kind=kind,
         texts=total,
         subjects=len(c.subjects),
+        rejected=c.rejected,
         failed=c.failed,
         words={q: int(np.percentile(lengths, q, method="nearest")) for q in LENGTHS},
         histogram=dict(sorted(c.lengths.items())),

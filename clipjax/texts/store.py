@@ -7,24 +7,28 @@ machine may append at once. Opening finds the keys and reads no text.
 import contextlib
 import errno
 import fcntl
-import hashlib
 import mmap
 import os
 import random
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from clipjax.errors import DataError, OutputError
 from clipjax.texts.record import KEY_LENGTH, Kind, TextRecord, parse_record
 
 FORMAT = 1
 
+State = Literal["answered", "rejected", "failed"]
+
 _HEADER = b'{"clipjax texts":'
 _KEY = b'{"key":"'
-_FAILED = b'","error":'
+_FAILED, _REJECTED = b'","error":', b'","rejected":'
 _TEXT_AT = len(_KEY) + KEY_LENGTH
-_HEAD = _TEXT_AT + len(_FAILED)
+_HEAD = _TEXT_AT + len(_REJECTED)
+_NAMED = re.compile(_KEY + b"[0-9a-f]{%d}" % KEY_LENGTH + b'"')
 
 
 class TextStore:
@@ -40,6 +44,7 @@ class TextStore:
         self._lock = threading.RLock()
         self._places: dict[bytes, int] = {}
         self._failed: set[bytes] = set()
+        self._rejected: set[bytes] = set()
         self._end = 0
         if create:
             with self._appending():
@@ -51,9 +56,13 @@ class TextStore:
         return len(self._places)
 
     def __contains__(self, key: str) -> bool:
-        """Whether a question has been answered."""
+        """Whether a question has been answered, be it by an answer that was rejected."""
         name = key.encode()
         return name in self._places and name not in self._failed
+
+    def asked(self, key: str) -> bool:
+        """Whether a question was asked, with whatever result."""
+        return key.encode() in self._places
 
     def __getitem__(self, key: str) -> TextRecord:
         """Read the latest record of a key.
@@ -66,26 +75,34 @@ class TextStore:
             return self._read(file, self._places[key.encode()])
 
     def keys(self) -> list[str]:
-        """List the keys of all answered questions."""
-        return [name.decode() for name in self._places if name not in self._failed]
+        """List the keys of all questions with a text."""
+        return [name.decode() for name in self._places if name not in self._failed and name not in self._rejected]
 
     @property
     def failed(self) -> int:
         """The number of questions that were asked and got no answer."""
         return len(self._failed)
 
-    def records(self, kind: Kind | None = None, *, failed: bool = False) -> Iterator[TextRecord]:
-        """Yield the latest record of each key in the order of the file: the answered ones, or the failed ones.
+    @property
+    def texts(self) -> int:
+        """The number of questions with a text."""
+        return len(self._places) - len(self._failed) - len(self._rejected)
+
+    def records(self, kind: Kind | None = None, *, state: State = "answered") -> Iterator[TextRecord]:
+        """Yield the latest record of each key in the order of the file: those with a text, or without.
 
         Raises:
           DataError: a line was edited into nonsense; the message has its number.
         """
-        wanted = [place for name, place in self._places.items() if (name in self._failed) == failed]
+        wanted = [place for name, place in self._places.items() if self._state(name) == state]
         with self.path.open("rb") as file:
             for place in sorted(wanted):
                 record = self._read(file, place)
                 if kind is None or record.kind == kind:
                     yield record
+
+    def _state(self, name: bytes) -> State:
+        return "failed" if name in self._failed else "rejected" if name in self._rejected else "answered"
 
     def append(self, records: Iterable[TextRecord]) -> int:
         """Add records whose questions have no answer yet; return how many were added.
@@ -110,9 +127,15 @@ class TextStore:
         Raises:
           DataError: see the class.
         """
+        self._refresh(locked=True)
+
+    def _refresh(self, *, locked: bool) -> None:
         with self._lock:
             try:
                 with self.path.open("rb") as file:
+                    if locked:
+                        # not while another writer is at it, who may take back what does not fit on the disk
+                        fcntl.flock(file, fcntl.LOCK_SH)
                     self._scan(file)
             except FileNotFoundError:
                 raise DataError(f"{self.path}: no such text store; check the path") from None
@@ -132,13 +155,6 @@ class TextStore:
                     found.append(f"{self.path}: line {number} {error}")
         return found
 
-    @property
-    def fingerprint(self) -> str:
-        """A digest of all questions and answers, whenever and in whatever order they were written."""
-        lines = (f"{record.key} {record.text}".encode() for record in self.records())
-        digests = sorted(hashlib.sha256(line).digest() for line in lines)
-        return hashlib.sha256(b"".join(digests)).hexdigest()
-
     @contextlib.contextmanager
     def _appending(self) -> Iterator[int]:
         """Open the file for writing, alone, with half a line of a killed writer removed."""
@@ -153,7 +169,7 @@ class TextStore:
                 self._mend(file)
                 if os.fstat(file).st_size == 0:
                     self._write(file, _HEADER + f"{FORMAT}}}\n".encode())
-                self.refresh()
+                self._refresh(locked=False)
                 yield file
             finally:
                 os.close(file)
@@ -172,7 +188,12 @@ class TextStore:
         if not _HEADER.startswith(beginning):
             return  # some other file, which the scan refuses: leave it as it is
         if end < size:
-            os.ftruncate(file, end)
+            try:
+                parse_record(os.pread(file, size - end, end))
+            except DataError:
+                os.ftruncate(file, end)
+            else:
+                self._write(file, b"\n")  # an editor left it out
 
     def _write(self, file: int, content: bytes) -> None:
         start = os.fstat(file).st_size
@@ -199,18 +220,22 @@ class TextStore:
             begin = self._end
             while (end := content.find(b"\n", begin) + 1) > 0:
                 head = content[begin : min(end, begin + _HEAD)]
-                if not head.startswith(_KEY) or len(head) < _HEAD:
+                if _NAMED.match(head) is None or len(head) < _HEAD:
                     number = content[:begin].count(b"\n") + 1
                     raise DataError(f"{self.path}: line {number} is not a record of texts; mend or remove it")
-                self._note(head[len(_KEY) : _TEXT_AT], begin, failed=head.endswith(_FAILED))
+                self._note(head[len(_KEY) : _TEXT_AT], begin, head[_TEXT_AT:])
                 begin = end
             self._end = begin
 
-    def _note(self, name: bytes, place: int, *, failed: bool) -> None:
-        # an answer is never replaced by a failure, in whatever order two writers wrote them
-        if not failed or name not in self._places or name in self._failed:
-            self._places[name] = place
-            (self._failed.add if failed else self._failed.discard)(name)
+    def _note(self, name: bytes, place: int, rest: bytes) -> None:
+        failed, rejected = rest.startswith(_FAILED), rest.startswith(_REJECTED)
+        known = name in self._places
+        # a text is never replaced by a failure, in whatever order two writers wrote them
+        if known and ((failed and name not in self._failed) or (rejected and self._state(name) == "answered")):
+            return
+        self._places[name] = place
+        (self._failed.add if failed else self._failed.discard)(name)
+        (self._rejected.add if rejected else self._rejected.discard)(name)
 
     def _check_header(self, content: mmap.mmap) -> int:
         end = content.find(b"\n") + 1
@@ -263,9 +288,10 @@ def draw(
 
 
 def merge(target: TextStore, *sources: TextStore) -> int:
-    """Add the answers of other stores, and their failures where there is no answer; return how many were added."""
+    """Add the texts of other stores, and why there is none where there is none; return how many texts were added."""
     added = 0
     for source in sources:
         added += target.append(source.records())
-        added += target.append(source.records(failed=True))
+        for state in ("rejected", "failed"):
+            target.append(record for record in source.records(state=state) if not target.asked(record.key))
     return added

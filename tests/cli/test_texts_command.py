@@ -150,7 +150,47 @@ def test_adapt_takes_texts_along(clipjax, generate, photos, classes, checkpoint,
     assert clipjax(*run, "--texts", store, "-o", tmp_path / "run").status == 2  # other texts: another run
 
 
+def test_texts_that_were_written_earlier_answer_questions(generate, photos, captions, store):
+    found = generate(f"images={photos}", "writer=files", f"files.path={captions}")
+    assert (found.status, found.json["answered"], found.json["model"]) == (0, 12, "clipjax/files captions.csv")
+
+
+def test_bad_images_can_be_left_out(clipjax, generate, broken_photos, classes, checkpoint, complains, store, tmp_path):
+    settings = [f"images={broken_photos}", f"classes={classes}", f"weights={checkpoint}", "ask=group-caption"]
+    complains(generate(*settings), "cannot be")
+    found = generate(*settings, "skip_bad=true")
+    assert (found.status, found.json["answered"]) == (0, 10)
+    page = tmp_path / "page.html"
+    looked = clipjax(
+        "texts", "sample", store, "--images", broken_photos, "--skip-bad", "--weights", checkpoint, "-o", page
+    )
+    assert looked.status == 0 and page.read_text().count("similarity") == 10
+
+
+def test_published_templates_are_templates(clipjax, store, tmp_path):
+    path = tmp_path / "templates.json"
+    path.write_text(json.dumps({"eurosat": ["a satellite photo of {}.", "{} from above."]}))
+    assert clipjax("texts", "import", path, "--store", store).status == 0
+    assert read_texts(store).about("template", ["eurosat"]) == [("a satellite photo of {}.", "{} from above.")]
+
+
+def test_files_of_one_name_are_told_apart(clipjax, store, tmp_path):
+    for folder, text in (("a", "first"), ("b", "second")):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "captions.json"
+        path.write_text(json.dumps({"1.jpg": [f"the {text} text"]}))
+        assert clipjax("texts", "import", path, "--store", store, "--json").json["added"][str(path)] == 1
+
+
 MISTAKES = {
+    "pairs below one": (["images={photos}", "pairs=-1"], ["pairs is -1"]),
+    "a seed below zero": (["images={photos}", "seed=-1"], ["seed is -1"]),
+    "a budget that is a number": (["images={photos}", "budget=5"], ["budget", "budget.requests=N"]),
+    "a budget of nothing": (["images={photos}", "budget.requests=0"], ["budget.requests is 0"]),
+    "no side of images": (
+        ["images={photos}", "writer=chat", "chat.url=http://x", "chat.model=m", "chat.image_side=0"],
+        ["image_side=0"],
+    ),
     "no such prompt": (["ask=portrait"], ["portrait", "image-caption"]),
     "nothing is asked": (["ask=[]"], ["`ask` is empty"]),
     "no images": ([], ["image-caption", "images=DIR"]),
@@ -203,7 +243,7 @@ def test_a_damaged_or_newer_store_is_refused(clipjax, complains, generate, photo
 def test_an_unreadable_image_fails_alone(generate, broken_photos, store):
     found = generate(f"images={broken_photos}")
     assert (found.json["answered"], found.json["failed"]) == (10, 2)
-    reasons = {record.subjects[0]: record.error for record in TextStore(store).records(failed=True)}
+    reasons = {record.subjects[0]: record.error for record in TextStore(store).records(state="failed")}
     assert set(reasons) == {"green_tree/1.png", "red_panda/2.png"}
     assert all(name in reason for name, reason in reasons.items())
 

@@ -45,6 +45,8 @@ class Stub:
         if isinstance(what, int):
             status, body = what, json.dumps({"error": {"message": f"status {what}"}})
             headers = {"Retry-After": "0.01"}
+        elif isinstance(what, dict):
+            body = json.dumps(what)
         elif what == "hang up":
             handler.close_connection = True
             return

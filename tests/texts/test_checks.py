@@ -10,8 +10,13 @@ EXAMPLES = {
     "refuses": (["I'm sorry, I cannot see the image.", "As an AI, I have no eyes.", "Please provide an image."], FINE),
     "begins_with_a_preamble": (["Sure! A dog.", "Here is a caption: a dog", "Caption: a dog"], "Here a dog sleeps."),
     "is_not_english": (
-        ["Ein brauner Hund rennt schnell durch nassen Sand und bellt laut", "一只狗在沙滩上"],
-        "café terrace at night",
+        [
+            "Ein brauner Hund rennt schnell durch nassen Sand und bellt laut",
+            "Ein Mann steht in der Mitte einer großen Straße und wartet",
+            "un chien sur la plage",
+            "一只狗在沙滩上",
+        ],
+        "café terrace at night in la Rochelle",
     ),
     "breaks_off": (["A dog that runs over the", "a dog, a cat,", "a dog and"], "a dog and a cat"),
     "has_no_word": (["...", "1 2 3", "- -"], "long tail"),

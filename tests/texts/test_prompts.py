@@ -117,3 +117,28 @@ def test_other_files_are_refused(tmp_path, content, complaint):
 def test_unknown_names_are_refused_with_those_there_are(ask):
     with pytest.raises(ConfigError, match="known are"):
         ask()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"questions": [1]}, "questions are no JSON object"),
+        ({"datasets": []}, "datasets are no JSON object"),
+        ({"datasets": {"mine": {"photo": 5}}}, "a value that is no text"),
+        ({"datasets": {"mine": {"descriptions": 5}}}, "no list of questions"),
+        (
+            {"questions": {"a": {"kind": "caption", "text": "Describe the {Class}."}}},
+            "'{Class}', which is no placeholder",
+        ),
+        (
+            {"questions": {"a": {"kind": "caption", "text": "Describe the {subject"}}},
+            "'{subject', which is no placeholder",
+        ),
+        ({"questions": {"a": {"kind": "caption", "text": "Describe the subject}"}}}, "'}', which is no placeholder"),
+    ],
+)
+def test_a_file_of_another_layout_is_refused(tmp_path, content, words):
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        read_prompts(path)

@@ -12,6 +12,7 @@ RECORDS = [
     TextRecord("caption", ("c.jpg",), "Sure, a very large brown dog", "two", "image-caption"),
     TextRecord("caption", ("d.jpg",), error="the answer is empty"),
     TextRecord("difference", ("a.jpg", "b.jpg"), "the first image shows more", "one"),
+    TextRecord("difference", ("a.jpg", "c.jpg"), rejected="is_short", raw="more"),
 ]
 
 
@@ -23,7 +24,8 @@ def test_texts_are_counted_kind_by_kind():
     assert captions.models == {"one": 2, "two": 1} and captions.errors == {"the answer is empty": 1}
     assert captions.faulty == 1 and captions.faults == {"begins_with_a_preamble": 1}
     assert captions.frequent_words[0] == ("brown", 3)
-    assert (differences.kind, differences.texts) == ("difference", 1)
+    assert (differences.kind, differences.texts, differences.rejected) == ("difference", 1, 1)
+    assert differences.errors == {"is short": 1} and differences.failed == 0
 
 
 def test_a_kind_may_hold_failures_only():
@@ -49,9 +51,9 @@ def test_the_sample_page_shows_texts_images_and_faults():
     hostile = TextRecord("caption", ("x.jpg",), "<script>alert(1)</script>", "one", raw="<b>")
     group = TextRecord("group_caption", ("z.jpg", "a.jpg", "b.jpg"), "dogs", "one")
     pictures = [Image.new("RGBA", (500, 300), "red"), Image.new("L", (20, 900))]
-    cards = [Card(hostile, faults=["is_cut"]), Card(group, pictures, similarity=0.25, percentile=4)]
+    cards = [Card(hostile, faults=["is_cut"]), Card(group, pictures, similarity=0.25)]
     page = sample_page(cards, title="t")
     assert "<script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "is cut" in page
     assert len(re.findall(r'src="data:image/jpeg;base64,[A-Za-z0-9+/=]+"', page)) == 2
-    assert "similarity 0.250, percentile 4" in page and "a.jpg, b.jpg" in page and "z.jpg" not in page
+    assert "similarity 0.250" in page and "a.jpg, b.jpg" in page and "z.jpg" not in page
     assert "http" not in page

@@ -4,11 +4,9 @@ import argparse
 import csv
 from typing import TYPE_CHECKING, Any
 
-from clipjax.cli.options import IMAGES_HELP, add_json, add_selection, given
+from clipjax.cli.options import add_images, add_json, given
 
 if TYPE_CHECKING:
-    from clipjax.cli.texts.clip import TextClip
-    from clipjax.data.source import ImageSource
     from clipjax.texts.faithfulness import Faithfulness
     from clipjax.texts.record import TextRecord
 
@@ -24,8 +22,7 @@ def add_parser(actions) -> None:
     )
     parser.add_argument("store", type=given, metavar="STORE")
     parser.add_argument("--weights", type=given, metavar="PATH", help="a CLIP: its context length, and how texts fit")
-    parser.add_argument("--images", type=given, metavar="PATH", help=IMAGES_HELP)
-    add_selection(parser)
+    add_images(parser, required=False)
     parser.add_argument(
         "--percent", type=_percent, default=5.0, metavar="P", help="flag the P %% that fit worst (default: 5)"
     )
@@ -39,7 +36,9 @@ def add_parser(actions) -> None:
 def run(args: argparse.Namespace) -> None:
     from clipjax.cli.console import note, print_json, print_table, progress
     from clipjax.cli.options import open_images
+    from clipjax.cli.problem_files import usable
     from clipjax.cli.texts.clip import TextClip
+    from clipjax.cli.texts.fit import fit
     from clipjax.errors import ConfigError, DataError
     from clipjax.outputs import check_free
     from clipjax.texts.checks import faults
@@ -59,18 +58,21 @@ def run(args: argparse.Namespace) -> None:
     checked = progress(records, total=len(records), label="checking", unit="texts")
     flags = {record.key: list(faults(record)) for record in checked}
     clip = TextClip(args.weights, args.store, progress) if args.weights else None
-    measured = _fit(clip, open_images(args), records) if clip is not None and args.images else []
+    measured = []
+    if clip is not None and args.images:
+        source = open_images(args)
+        measured = fit(clip, usable(source, progress) if args.skip_bad else source, records)
     if clip is not None:
         cut = clip.tokenizer.truncated([record.text for record in records])
         for record, too_long in zip(records, cut):
             flags[record.key] += ["is_cut"] * bool(too_long)
     scores: dict[str, tuple[float, float, float]] = {}
-    for chosen, fit in measured:
-        for place in fit.low(args.percent):
+    for chosen, found in measured:
+        for place in found.low(args.percent):
             flags[chosen[place].key].append("fits_badly")
-        values = zip(fit.similarity.tolist(), fit.percentile.tolist(), fit.suits_better.tolist())
+        values = zip(found.similarity.tolist(), found.percentile.tolist(), found.suits_better.tolist())
         scores |= {record.key: value for record, value in zip(chosen, values)}
-    summaries = [_summary(chosen, fit, args.percent) for chosen, fit in measured]
+    summaries = [_summary(chosen, found, args.percent) for chosen, found in measured]
     rules = sorted({rule for found in flags.values() for rule in found})
     counts = {rule: sum(rule in found for found in flags.values()) for rule in rules}
     flagged = [record for record in records if flags[record.key]]
@@ -100,38 +102,6 @@ def _percent(text: str) -> float:
     if not 0 <= value < 100:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
     return value
-
-
-def _fit(
-    clip: "TextClip", source: "ImageSource", records: "list[TextRecord]"
-) -> "list[tuple[list[TextRecord], Faithfulness]]":
-    """Measure the texts whose images the source holds, kind by kind."""
-    from clipjax.cli.console import note
-    from clipjax.data.image_names import ImageNames
-    from clipjax.errors import DataError
-    from clipjax.texts.faithfulness import faithfulness
-    from clipjax.texts.record import KINDS
-
-    names = ImageNames(source.ids)
-    found = {r.key: [names.place(name) for name in r.images] for r in records if r.images}
-    about = {
-        key: [place for place in places if place is not None] for key, places in found.items() if None not in places
-    }
-    if not about:
-        raise DataError(f"{source.name}: holds none of the images that the texts are about; choose others")
-    if absent := len(found) - len(about):
-        note(f"{absent:,} texts are about images that {source.name} does not hold; they were not compared")
-    used = sorted({place for places in about.values() for place in places})
-    row_of = {place: row for row, place in enumerate(used)}
-    images = clip.embed_source(source.select(used))
-    measured = []
-    for kind in KINDS:
-        chosen = [r for r in records if r.kind == kind and r.key in about]
-        if chosen:
-            texts = clip.embed_texts([r.text for r in chosen])
-            subjects = [[row_of[place] for place in about[r.key]] for r in chosen]
-            measured.append((chosen, faithfulness(kind, texts, images, subjects)))
-    return measured
 
 
 def _summary(chosen: "list[TextRecord]", fit: "Faithfulness", percent: float) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         for name, part in zip(args.files, found)
     }
     if args.json:
-        print_json({"added": added, "texts": len(store) - store.failed, "store": args.store})
+        print_json({"added": added, "texts": store.texts, "store": args.store})
         return
     for name, part in zip(args.files, found):
         there = f", {len(part) - added[name]:,} were there" if len(part) > added[name] else ""

@@ -1,10 +1,12 @@
 """From settings to questions: which prompts are asked about which images, classes and captions."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipjax.cli.options import conditions
+from clipjax.cli.problem_files import usable
 from clipjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ class TextFiles:
     differences and rewrites take the captions of the store itself, the first of each image.
 
     Group captions, and prompts that name a class, need to know which image is of which class. Nobody's
-    labels are used: `weights` label the `images` with the `classes` and templates, zero-shot.
+    labels are used: `weights` label the `images` with the `classes` and templates, zero-shot. With `skip_bad`
+    images that cannot be decoded are left out, and listed, instead of ending the run.
     """
 
     ask: tuple[str, ...] | str = ("image-caption",)
@@ -42,6 +45,13 @@ class TextFiles:
     samples: int = 10
     pairs: int = 1000
     seed: int = 0
+    skip_bad: bool = False
+
+    def __post_init__(self):
+        from clipjax.training.settings import check_range
+
+        check_range(self, 1, math.inf, "samples", "pairs")
+        check_range(self, 0, math.inf, "seed")
 
 
 def questions_of(files: TextFiles, store: str, progress: "Progress") -> "list[Question]":
@@ -107,7 +117,8 @@ class _Asking:
             raise ConfigError(f"{what} is about images; say which with images=DIR")
         if self._source is None:
             where = conditions(f.where, "where")
-            self._source = open_source(f.images, f.split, where, f.splits_file, progress=self._progress)
+            source = open_source(f.images, f.split, where, f.splits_file, progress=self._progress)
+            self._source = usable(source, self._progress) if f.skip_bad else source
         return self._source
 
     def _classes(self, prompt: "Prompt | None" = None):

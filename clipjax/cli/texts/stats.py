@@ -21,31 +21,34 @@ def add_parser(actions) -> None:
 def run(args: argparse.Namespace) -> None:
     import dataclasses
     import itertools
+    from typing import get_args
 
     from clipjax.cli.console import note, print_json, print_table, progress
     from clipjax.outputs import check_free, new_file
     from clipjax.texts.html import statistics_page
     from clipjax.texts.statistics import LENGTHS, statistics
-    from clipjax.texts.store import TextStore
+    from clipjax.texts.store import State, TextStore
 
     if args.html:
         check_free(args.html, "file", overwrite=args.overwrite, made_from=[args.store])
     store = TextStore(args.store)
-    records = itertools.chain(store.records(), store.records(failed=True))
+    records = itertools.chain.from_iterable(store.records(state=state) for state in get_args(State))
     found = statistics(progress(records, total=len(store), label="counting", unit="texts"))
     if args.html:
-        note_ = f"{len(store) - store.failed:,} texts, {store.failed:,} questions without an answer."
+        note_ = f"{store.texts:,} texts, {len(store) - store.texts:,} questions without one."
         with new_file(args.html, overwrite=args.overwrite) as staged:
             staged.write_text(statistics_page(found, title=f"Texts of {args.store}", note=note_), encoding="utf-8")
     if args.json:
         print_json({"store": args.store, "kinds": [dataclasses.asdict(s) for s in found]})
     else:
         words = [f"words, {'longest' if q == 100 else f'{q} %'}" for q in LENGTHS]
-        columns = ["kind", "texts", "subjects", "failed", "equal to another", "with a fault", *words]
-        rows = [[s.kind, s.texts, s.subjects, s.failed, s.repeated, s.faulty, *s.words.values()] for s in found]
+        columns = ["kind", "texts", "subjects", "rejected", "failed", "equal to another", "with a fault", *words]
+        rows = [
+            [s.kind, s.texts, s.subjects, s.rejected, s.failed, s.repeated, s.faulty, *s.words.values()] for s in found
+        ]
         print_table(args.store, columns, rows)
         counted = [(s.kind, rule, count) for s in found for rule, count in s.faults.items()]
-        counted += [(s.kind, f"no answer: {why}", count) for s in found for why, count in s.errors.items()]
+        counted += [(s.kind, f"no text: {why}", count) for s in found for why, count in s.errors.items()]
         if counted:
             print_table("faults", ["kind", "fault", "texts"], counted)
     if args.html:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clipjax.errors import ConfigError
@@ -16,14 +17,16 @@ class WriterSettings:
     """Which `writer` answers; of the others only its own settings count.
 
     `chat` holds those of `ChatServer`, `local` those of `LocalModel`, `retrieval` the `weights` of a CLIP and
-    a file of `phrases`, `grammar` the `attributes` of classes (a file of class descriptions).
+    a file of `phrases`, `grammar` the `attributes` of classes (a file of class descriptions), `files` a `path`:
+    a store or a published file.
     """
 
-    writer: Literal["grammar", "retrieval", "chat", "local"] = "grammar"
+    writer: Literal["grammar", "retrieval", "chat", "local", "files"] = "grammar"
     chat: Any = None
     local: Any = None
     retrieval: Any = None
     grammar: Any = None
+    files: Any = None
 
     @classmethod
     def names(cls) -> frozenset[str]:
@@ -49,6 +52,13 @@ class GrammarFiles:
     attributes: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class EarlierFile:
+    """Texts that were written earlier."""
+
+    path: str
+
+
 def open_writer(settings: WriterSettings, store: str, progress: "Progress") -> "Writer":
     """Build the writer that the settings name.
 
@@ -63,7 +73,9 @@ def open_writer(settings: WriterSettings, store: str, progress: "Progress") -> "
         name = settings.writer
         raise ConfigError(f"the setting {name} is {own!r}; give its parts, as in {name}.NAME=VALUE")
     given = {name: value for name, value in own.items() if value is not None}
-    open_ = {"grammar": _grammar, "retrieval": _retrieval, "chat": _chat, "local": _local}[settings.writer]
+    open_ = {"grammar": _grammar, "retrieval": _retrieval, "chat": _chat, "local": _local, "files": _files}[
+        settings.writer
+    ]
     return open_(given, store, progress)
 
 
@@ -92,6 +104,18 @@ def _grammar(given: Mapping[str, Any], store: str, progress: "Progress") -> "Wri
         for record in import_texts(files.attributes, kind="class_description"):
             attributes.setdefault(record.subjects[0], []).append(record.text)
     return GrammarWriter(attributes)
+
+
+def _files(given: Mapping[str, Any], store: str, progress: "Progress") -> "Writer":
+    from clipjax.texts.collected import collect, read_texts
+    from clipjax.texts.importing import import_texts
+    from clipjax.texts.store import is_store
+    from clipjax.texts.writers.files import FileWriter
+    from clipjax.training.settings import from_mapping
+
+    path = from_mapping(EarlierFile, given, "files.").path
+    texts = read_texts(path) if is_store(path) else collect(import_texts(path), name=path)
+    return FileWriter(texts, Path(path).name)
 
 
 def _retrieval(given: Mapping[str, Any], store: str, progress: "Progress") -> "Writer":

@@ -20,6 +20,8 @@ LONGEST_ANSWER = 20_000
 """Characters; whatever is longer is no answer to a question for a sentence."""
 
 _NO_ANSWERS_IN_A_ROW = 20
+_REFUSED_IN_A_ROW = 3
+_REFUSED_AT_ONCE = (401, 403, 404)
 
 
 class ServerError(ClipjaxError):
@@ -49,9 +51,12 @@ class ChatServer:
     key_variable: str = "OPENAI_API_KEY"
 
     def __post_init__(self):
-        for name, least in (("concurrency", 1), ("retries", 0), ("max_tokens", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}={getattr(self, name)}; it must be at least {least}")
+        for name, least in (("concurrency", 1), ("retries", 0), ("max_tokens", 1), ("image_side", 1), ("wait", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name}={value}; it must be at least {least}")
+        if not self.timeout > 0:
+            raise ConfigError(f"timeout={self.timeout}; it must be more than 0 seconds")
         if not self.url.startswith(("http://", "https://")):
             raise ConfigError(f"url={self.url!r} is no address; write it as http://127.0.0.1:8000/v1")
 
@@ -59,13 +64,14 @@ class ChatServer:
     def decoding(self) -> Mapping[str, Any]:
         """What decides how an answer is drawn."""
         given = {"temperature": self.temperature, "max_tokens": self.max_tokens, "image_side": self.image_side}
+        given["seed"] = self.seed
         return {name: value for name, value in given.items() if value is not None}
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
         """Yield the server's answers as they come.
 
         Raises:
-          ServerError: nobody listens, the first request is refused as such, or the server went away.
+          ServerError: nobody listens, all requests are refused, or the server stopped answering.
         """
         stop = threading.Event()
         with _client(self) as client:
@@ -86,7 +92,7 @@ class _Asker:
 
     def __init__(self, server: ChatServer, client: Any, stop: threading.Event):
         self._server, self._client, self._stop = server, client, stop
-        self._lock, self._answered, self._unheard = threading.Lock(), 0, 0
+        self._lock, self._answered, self._unheard, self._refusals = threading.Lock(), 0, 0, 0
 
     def __call__(self, question: Question) -> Answer:
         import openai
@@ -95,31 +101,34 @@ class _Asker:
             message = self._message(question)
         except ClipjaxError as error:
             return Answer(question, error=str(error))  # an image that cannot be read
-        reason, heard, wait = "", False, None
+        reason, heard, wait, requests = "", False, None, 0
         for attempt in range(self._server.retries + 1):
             if attempt and self._stop.wait(self._pause(attempt, wait)):
                 break
-            wait = None
+            wait, heard, requests = None, False, requests + 1
             try:
-                return self._answer(question, message)
+                return dataclasses.replace(self._answer(question, message), requests=requests)
             except openai.APIStatusError as error:
-                reason, heard = f"the server answered {error.status_code}: {_said(error)}", True
+                reason = f"the server answered {error.status_code}: {_said(error)}"
                 wait = error.response.headers.get("retry-after")
                 if error.status_code < 500 and error.status_code not in (408, 409, 429):
                     self._refused(question, error.status_code, reason)
+                    heard = True
                     break
             except openai.APITimeoutError:
                 reason = f"no answer within {self._server.timeout:g} s"
             except openai.APIConnectionError as error:
+                if not self._answered and "refused" in str(error.__cause__):
+                    raise self._absent() from None
                 reason = f"the connection failed ({_short(str(error.__cause__ or error))})"
             except (openai.OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
                 reason, heard = f"the answer makes no sense ({_short(str(error))})", True
-        self._count(heard)
-        return Answer(question, error=reason or "stopped")
+        self._count(heard, reason)
+        return Answer(question, error=reason or "stopped", requests=requests)
 
     def _answer(self, question: Question, message: list[dict[str, Any]]) -> Answer:
         s = self._server
-        more = {} if question.seed is None and s.seed is None else {"seed": question.seed if s.seed is None else s.seed}
+        more = {} if question.seed is None and s.seed is None else {"seed": (question.seed or 0) + (s.seed or 0)}
         found = self._client.chat.completions.create(
             model=s.model,
             messages=[{"role": "user", "content": message}],
@@ -129,7 +138,7 @@ class _Asker:
         )
         text, usage = found.choices[0].message.content, found.usage
         self._count(heard=True, answered=True)
-        tokens = usage.total_tokens if usage is not None else 0
+        tokens = usage.total_tokens if usage is not None and isinstance(usage.total_tokens, int) else 0
         if not isinstance(text, str) or not text.strip():
             return Answer(question, error="the answer is empty", tokens=tokens)
         if len(text) > LONGEST_ANSWER:
@@ -160,21 +169,30 @@ class _Asker:
     def _refused(self, question: Question, status: int, reason: str) -> None:
         """A request that is wrong as such will be wrong for every subject: say so before all are marked failed."""
         with self._lock:
-            answered = self._answered
-        if not answered:
+            self._refusals += 1
+            all_are = not self._answered and (status in _REFUSED_AT_ONCE or self._refusals >= _REFUSED_IN_A_ROW)
+        if all_are:
             hint = "; does the model take images?" if status in (400, 422) and question.pictures is not None else ""
             raise ServerError(f"{self._server.url}: {reason} (model {self._server.model!r}){hint}")
 
-    def _count(self, heard: bool, *, answered: bool = False) -> None:
+    def _count(self, heard: bool, reason: str = "", *, answered: bool = False) -> None:
         with self._lock:
             self._answered += answered
             self._unheard = 0 if heard else self._unheard + 1
-            away = self._unheard >= (_NO_ANSWERS_IN_A_ROW if self._answered else 1)
+            away = self._unheard >= (_NO_ANSWERS_IN_A_ROW if self._answered else _REFUSED_IN_A_ROW)
         if away and not self._stop.is_set():
+            if "refused" in reason:
+                raise self._absent()
             raise ServerError(
-                f"no server answers at {self._server.url}; start one, such as "
-                f"`vllm serve {self._server.model}`, or correct the address"
+                f"{self._server.url}: {self._unheard} questions in a row got no answer (the last: {reason}); "
+                "look at the server, answers so far are kept"
             )
+
+    def _absent(self) -> ServerError:
+        return ServerError(
+            f"no server answers at {self._server.url}; start one, such as `vllm serve {self._server.model}`, "
+            "or correct the address"
+        )
 
 
 def _said(error: Any) -> str:

@@ -4,6 +4,7 @@ Good enough to run every method's whole chain on a laptop, and a baseline that a
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,10 @@ class GrammarWriter:
     @property
     def decoding(self) -> Mapping[str, Any]:
         """What besides the question decides the answer."""
+        return self._decoding
+
+    @functools.cached_property
+    def _decoding(self) -> dict[str, Any]:
         if not self.attributes:
             return {}
         listed = sorted((name, list(phrases)) for name, phrases in self.attributes.items())
@@ -90,15 +95,17 @@ class GrammarWriter:
 
 def _described(p: Properties) -> str:
     edges = f" and mostly {p.edges} edges" if p.edges else ""
-    return (
-        f"that is {p.brightness}, in {p.vividness} colours, mainly {' and '.join(p.colours)}, with {p.texture}{edges}"
-    )
+    return f"that is {p.brightness}, in {p.vividness} colours, {_coloured(p)}, with {p.texture}{edges}"
+
+
+def _coloured(p: Properties) -> str:
+    return f"mainly {' and '.join(p.colours)}" if p.colours else "none of them much more than others"
 
 
 def _contrast(first: Properties, second: Properties) -> str:
     lighter = "brighter" if first.light > second.light else "darker"
     busier = "more" if first.detail > second.detail else "less"
-    sides = [f"mainly {' and '.join(p.colours)} with {p.texture}" for p in (first, second)]
+    sides = [f"{_coloured(p)} with {p.texture}" for p in (first, second)]
     return (
         f"The first image is {lighter}, {sides[0]}, and shows {busier} detail than the other, "
         f"while the second image is {sides[1]}."

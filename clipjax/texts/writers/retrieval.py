@@ -93,7 +93,15 @@ class RetrievalWriter:
     @property
     def decoding(self) -> Mapping[str, Any]:
         """The inventory, how many phrases are named, and the reference if there is one."""
-        settings = {"phrases": fingerprint(self.phrases), "count": self.count, "commonness": self.commonness}
+        return self._decoding
+
+    @functools.cached_property
+    def _decoding(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "phrases": fingerprint(self.phrases),
+            "count": self.count,
+            "commonness": self.commonness,
+        }
         settings["logit_scale"] = round(float(self.logit_scale), 4)
         if self.reference is None:
             return settings
