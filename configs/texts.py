@@ -39,11 +39,13 @@ def get_config(asked: str = "captions") -> ConfigDict:
     config.samples = 10
     config.pairs = 1000
     config.seed = 0
+    config.skip_bad = False
     config.writer = "grammar"
     config.chat = ConfigDict({"url": placeholder(str), "model": placeholder(str), "temperature": 0.0, "max_tokens": 77})
     config.chat.concurrency = 16
     config.local = ConfigDict({"path": placeholder(str), "temperature": 0.0, "max_tokens": 77, "batch_size": 8})
     config.retrieval = ConfigDict({"weights": placeholder(str), "phrases": placeholder(str)})
-    config.grammar = ConfigDict({"attributes": placeholder(str)})
+    config.grammar = ConfigDict({"attributes": placeholder(str), "images": placeholder(str)})
+    config.files = ConfigDict({"path": placeholder(str)})
     config.budget = ConfigDict({"requests": placeholder(int), "tokens": placeholder(int)})
     return config

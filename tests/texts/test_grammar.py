@@ -120,3 +120,21 @@ def test_the_same_picture_has_the_same_text_whatever_its_file():
         stripes("rows").save(file, "PNG")
         again = Image.open(io.BytesIO(file.getvalue()))
         assert text_of("caption", [again]) == text_of("caption", [stripes("rows")])
+
+
+def test_what_is_known_of_images_is_said_in_place_of_what_is_measured():
+    known = {"a": ["a red circle", "a blue ground"], "b": ["a red circle", "a green ground"], "c": []}
+    writer = GrammarWriter(images=known)
+
+    def written(kind, *subjects):
+        pictures = [plain("white")] * (len(subjects) - (kind == "group_caption"))
+        (answer,) = writer.answers([Question(kind, subjects, "?", pictures=lambda: pictures)])
+        return answer.text
+
+    assert written("caption", "a") == "A picture of a red circle and a blue ground."
+    assert written("group_caption", "x", "a", "b") == "Pictures of a red circle."
+    assert written("difference", "a", "b") == (
+        "The first image shows a blue ground, while the second image shows a green ground."
+    )
+    assert "bright" in written("caption", "c") and "bright" in written("group_caption", "x", "a", "c")
+    assert writer.decoding != GrammarWriter().decoding == {}

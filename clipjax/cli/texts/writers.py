@@ -17,8 +17,8 @@ class WriterSettings:
     """Which `writer` answers; of the others only its own settings count.
 
     `chat` holds those of `ChatServer`, `local` those of `LocalModel`, `retrieval` the `weights` of a CLIP and
-    a file of `phrases`, `grammar` the `attributes` of classes (a file of class descriptions), `files` a `path`:
-    a store or a published file.
+    a file of `phrases`, `grammar` files of `attributes` of classes and of `images` ({name: [phrases]}), `files`
+    a `path`: a store or a published file.
     """
 
     writer: Literal["grammar", "retrieval", "chat", "local", "files"] = "grammar"
@@ -47,9 +47,10 @@ class RetrievalFiles:
 
 @dataclasses.dataclass(frozen=True)
 class GrammarFiles:
-    """What is known of the classes."""
+    """What is known of the classes, and of the images: {name: [phrases]} each."""
 
     attributes: str | None = None
+    images: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +100,11 @@ def _grammar(given: Mapping[str, Any], store: str, progress: "Progress") -> "Wri
     from clipjax.training.settings import from_mapping
 
     files = from_mapping(GrammarFiles, given, "grammar.")
-    attributes: dict[str, list[str]] = {}
-    if files.attributes is not None:
-        for record in import_texts(files.attributes, kind="class_description"):
-            attributes.setdefault(record.subjects[0], []).append(record.text)
-    return GrammarWriter(attributes)
+    phrases: list[dict[str, list[str]]] = [{}, {}]
+    for place, known in zip((files.attributes, files.images), phrases):
+        for record in import_texts(place, kind="class_description") if place is not None else ():
+            known.setdefault(record.subjects[0], []).append(record.text)
+    return GrammarWriter(*phrases)
 
 
 def _files(given: Mapping[str, Any], store: str, progress: "Progress") -> "Writer":

@@ -34,10 +34,13 @@ _TEMPLATES = (
 class GrammarWriter:
     """Writes captions, group captions and differences of pictures or captions, rewrites and templates.
 
-    `attributes` are phrases for each class, of which class descriptions are made.
+    `attributes` are phrases for each class, of which class descriptions are made. `images` are phrases for
+    images of which more is known than their pixels, by id: what a procedural world drew, or the attributes
+    that a data set lists. The pixels of others are measured.
     """
 
     attributes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    images: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     model = "clipjax/grammar-1"
 
@@ -48,10 +51,11 @@ class GrammarWriter:
 
     @functools.cached_property
     def _decoding(self) -> dict[str, Any]:
-        if not self.attributes:
-            return {}
-        listed = sorted((name, list(phrases)) for name, phrases in self.attributes.items())
-        return {"attributes": hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]}
+        return {
+            name: hashlib.sha256(json.dumps(sorted((k, list(v)) for k, v in given.items())).encode()).hexdigest()[:16]
+            for name, given in (("attributes", self.attributes), ("images", self.images))
+            if given
+        }
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
         """Answer one question after the other.
@@ -79,6 +83,8 @@ class GrammarWriter:
         if kind == "difference" and len(given) == 2:
             first, second = map(_inside, given)
             return f"The first image shows {first}, while the second image shows {second}."
+        if question.pictures is not None and (text := self._known(question)):
+            return text
         if pictures:
             measured = [measure(picture) for picture in pictures]
             if kind == "caption":
@@ -91,6 +97,29 @@ class GrammarWriter:
             f"the grammar writer has nothing to make a {kind} of {question.subjects[0]!r} from; give pictures, "
             "texts or attributes of the classes, or another writer"
         )
+
+    def _known(self, question: Question) -> str | None:
+        """Write from what is known of all the images, where something is."""
+        kind = question.kind
+        names = question.subjects[1:] if kind == "group_caption" and len(question.subjects) > 1 else question.subjects
+        phrases = [list(self.images.get(name, ())) for name in names]
+        if not all(phrases):
+            return None
+        if kind == "difference":
+            first, second = phrases
+            sides = [[p for p in first if p not in second], [p for p in second if p not in first]]
+            if not all(sides):
+                return None
+            return f"The first image shows {_listed(sides[0])}, while the second image shows {_listed(sides[1])}."
+        shared = [phrase for phrase in phrases[0] if all(phrase in others for others in phrases)]
+        if not shared:
+            return None
+        return f"{'A picture' if kind == 'caption' else 'Pictures'} of {_listed(shared)}."
+
+
+def _listed(phrases: Sequence[str]) -> str:
+    *first, last = phrases
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _described(p: Properties) -> str:
