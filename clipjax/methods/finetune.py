@@ -8,12 +8,11 @@ import math
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from clipjax.classify.classifier import Classifier
-from clipjax.classify.embed import embed_images, tokens_for
+from clipjax.classify.embed import tokens_for
 from clipjax.classify.problem import Problem
 from clipjax.data.image_batches import ImageBatches
 from clipjax.data.randaugment import RandAugment
@@ -23,6 +22,7 @@ from clipjax.data.views import train_transform
 from clipjax.inputs.trim import text_lengths, trimmed_length
 from clipjax.losses.pairing import EqualIds
 from clipjax.methods.contrastive import Contrastive, clamp_logit_scale
+from clipjax.methods.pseudo_labels import pseudo_labels, zero_shot_scores
 from clipjax.models.clip import Params
 from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
@@ -149,33 +149,11 @@ def prompt_tokens(problem: Problem) -> dict[str, Int[np.ndarray, "..."]]:
     return {"prompts": tokens[rows], "counts": counts}
 
 
-def pseudo_labels(
-    scores: Float[np.ndarray, "images classes"], confident: float
-) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " kept"]]:
-    """Return the images to keep and their labels: of each predicted class the most confident share, at least one."""
-    probabilities = np.asarray(jax.nn.softmax(jnp.asarray(scores)))
-    labels, confidence = probabilities.argmax(1), probabilities.max(1)
-    kept = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        order = members[np.argsort(-confidence[members], kind="stable")]
-        kept.append(order[: max(1, round(confident * len(members)))])
-    rows = np.sort(np.concatenate(kept))
-    return rows, labels[rows].astype(np.int32)
-
-
 def _labelled(problem: Problem, config: Config, run: Run) -> tuple[ImageSource, Int[np.ndarray, " images"]]:
     if config.labels == "given" or (problem.shots is not None and config.labels != "pseudo"):
         shots = problem.shots_of_every_class()
         return shots, shots.labels
 
-    def predict():
-        model, images = problem.model, problem.unlabelled
-        rows, indices, _ = embed_images(
-            model, problem.params, images, batch_size=config.batch_size, progress=run.progress
-        )
-        return {"scores": problem.zero_shot.scores_of(rows), "indices": indices}
-
-    found = run.once("zero_shot", predict, depends=problem.identity)
-    rows, labels = pseudo_labels(found["scores"], config.confident)
-    return problem.unlabelled.select(found["indices"][rows]), labels
+    scored = zero_shot_scores(problem, run, batch_size=config.batch_size)
+    rows, labels = pseudo_labels(scored.scores, config.confident)
+    return scored.images.select(rows), labels

@@ -11,6 +11,7 @@ from clipjax.errors import ConfigError
 METHODS = {
     "zero_shot": "clipjax.methods.zero_shot",
     "finetune": "clipjax.methods.finetune",
+    "latteclip": "clipjax.methods.latteclip",
     "linear_probe": "clipjax.methods.linear_probe",
 }
 

@@ -8,7 +8,8 @@ from numpy.testing import assert_array_equal
 import clipjax
 from clipjax.data.source import UNKNOWN
 from clipjax.errors import ConfigError, DataError
-from clipjax.methods.finetune import prompt_tokens, pseudo_labels
+from clipjax.methods.finetune import prompt_tokens
+from clipjax.methods.pseudo_labels import pseudo_labels
 
 FEW_STEPS = {"epochs": 4, "batch_size": 12, "flip": 0.0, "optimizer": {"lr": 3e-3}}
 

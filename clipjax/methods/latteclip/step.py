@@ -1,0 +1,91 @@
+"""LatteCLIP's training step: encode images and texts, blend, compare, move the prototypes."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from clipjax.classify.classifier import mean_class_weights
+from clipjax.losses import ClipLossOverMesh
+from clipjax.methods.latteclip.algorithm import Rules, objective
+from clipjax.methods.text_pools import drawn
+from clipjax.models.clip import CLIP, unit
+from clipjax.parallel.mesh import rows
+from clipjax.training.partition import join
+
+Reference = Literal["epoch", "current"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LatteStep:
+    """The objective of a stage.
+
+    `frozen` holds `params`, `alpha`, the token `prompts` of all classes in order, and the pools `captions` (by image)
+    and `groups` (by class). A batch has `images`, `indices` and zero-shot `labels`. The carry holds the `prototypes`,
+    those at the start of the epoch (`reference`) and those of the beginning (`first`).
+    """
+
+    model: CLIP
+    mesh: Mesh = dataclasses.field(repr=False)
+    rules: Rules
+    prompts_per_class: tuple[int, ...]
+    steps_per_epoch: int
+    reference: Reference = "epoch"
+
+    def __call__(self, trainable: Any, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
+        """Return the loss, what can be watched without labels, and the prototypes."""
+        params = join(trainable, frozen["params"])
+        spread = self.model.replace(rows=rows(self.mesh))
+        images = unit(spread.encode_image(params, batch["images"]))
+        # every class once, whichever the batch holds: the same numbers and gradients as text by text
+        prompts = self.model.encode_text(params, frozen["prompts"])
+        class_texts = mean_class_weights(prompts, self.prompts_per_class)
+        image_key, group_key = jax.random.split(rng)
+        captions, groups = (
+            self._texts(spread, params, kind, frozen[pool], owners, key, images)
+            for kind, pool, owners, key in (
+                ("image", "captions", batch["indices"], image_key),
+                ("group", "groups", batch["labels"], group_key),
+            )
+        )
+        prototypes = carry["prototypes"]
+        reference = jnp.where(step % self.steps_per_epoch == 0, prototypes, carry["reference"])
+        scale = jnp.exp(params["logit_scale"].astype(jnp.float32))
+        loss, out = objective(
+            images,
+            class_texts,
+            captions,
+            groups,
+            batch["labels"],
+            prototypes,
+            prototypes if self.reference == "current" else reference,
+            alpha=frozen["alpha"],
+            logit_scale=scale,
+            rules=self.rules,
+            pair_loss=ClipLossOverMesh(self.mesh, normalize=False),
+        )
+        moved = out["prototypes"]
+        metrics = {
+            "logit_scale": scale,
+            "agreement": jnp.mean(out["labels"] == batch["labels"]),
+            "drift": 1 - jnp.mean(jnp.sum(moved * carry["first"], axis=1)),
+            "mixer_entropy": _entropy(out["weights"]),
+            "loss_finetuned": out["loss_finetuned"],
+            "loss_zero_shot": out["loss_zero_shot"],
+        }
+        return loss, (metrics, {"prototypes": moved, "reference": reference, "first": carry["first"]})
+
+    def _texts(self, model: CLIP, params: Any, kind: Any, pool: Any, owners: Array, key: Array, like: Array) -> Array:
+        if kind not in self.rules.texts:
+            return jnp.zeros_like(like)
+        return unit(model.encode_text(params, drawn(pool, owners, key)))
+
+
+def _entropy(weights: Float[Array, "batch texts"]) -> Float[Array, ""]:
+    """Say how evenly texts are blended: 0 where one counts alone, 1 where all count alike."""
+    shares = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1e-12)
+    logarithms = jnp.where(shares > 0, jnp.log(jnp.maximum(shares, 1e-12)), 0.0)
+    return jnp.mean(-jnp.sum(shares * logarithms, axis=1)) / jnp.log(3.0)
