@@ -43,6 +43,7 @@ class Captioned:
     template: tuple[str, ...] = ()
     crop: float = 0.9
     flip: float = 0.0
+    jitter: float = 0.0
     grayscale: float = 0.0
     rand_augment: int = 0
 
@@ -165,9 +166,8 @@ def _captioned(part: Captioned, files: PretrainFiles, model: "CLIP", tokenizer: 
     from clipjax.data.captions import captions_for, read_captions
     from clipjax.data.image_batches import ImageBatches
     from clipjax.data.opening import open_source
-    from clipjax.data.randaugment import RandAugment
     from clipjax.data.samplers import Shuffled
-    from clipjax.data.views import train_transform
+    from clipjax.data.views import augmented_view
 
     source = open_source(part.images, part.split, conditions(part.where, "where"), progress=progress)
     if part.captions is not None:
@@ -183,14 +183,15 @@ def _captioned(part: Captioned, files: PretrainFiles, model: "CLIP", tokenizer: 
     return ImageBatches(
         source,
         Shuffled(len(source), seed),
-        train_transform(
+        augmented_view(
             clip.image_size,
             clip.mean,
             clip.std,
-            scale=(part.crop, 1.0),
+            crop=part.crop,
             flip=part.flip,
+            jitter=part.jitter,
             grayscale=part.grayscale,
-            rand_augment=RandAugment(part.rand_augment) if part.rand_augment else None,
+            rand_augment=part.rand_augment,
         ),
         part.rows,
         seed,

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """`data` times `fsdp` is the mesh, all devices as `data` by default; `..._every` count steps."""
+    """`data` times `fsdp` is the mesh, all devices as `data` by default; `..._every` count steps.
+
+    `workers` processes prepare images; 0 is one thread per core.
+    """
 
     data: int | None = None
     fsdp: int = 1
@@ -22,6 +25,7 @@ class RunSettings:
     log_every: int = 50
     patience: int = 10
     tensorboard: bool = False
+    workers: int = 0
 
 
 def run_options(settings: RunSettings, folder: "Path") -> dict[str, Any]:
@@ -42,6 +46,7 @@ def run_options(settings: RunSettings, folder: "Path") -> dict[str, Any]:
         "pace": Pace(log_every=s.log_every, patience=s.patience),
         "sinks": tuple(sinks),
         "progress": progress,
+        "workers": s.workers,
     }
 
 

@@ -1,16 +1,19 @@
-"""Endless batches of decoded and augmented images: the same for any number of threads and processes.
+"""Endless batches of decoded and augmented images: the same for any number of threads, workers and processes.
 
 Which images a batch holds is the sampler's business, what is done to them the transform's; here
 they are decoded in parallel and put together.
 """
 
+import contextlib
 import functools
+import itertools
 import logging
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Shaped
@@ -21,7 +24,10 @@ from clipjax.data.loader import BadImage, available_cores
 from clipjax.data.samplers import NumberedGenerator, Sampler
 from clipjax.data.source import ImageSource
 from clipjax.data.views import Transform, WantedView, write_views
+from clipjax.data.worker_processes import Made, batches_of
 from clipjax.errors import DataError
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +53,10 @@ class ImageBatches:
 
     With `skip_bad`, an image that cannot be decoded is replaced by the one in the same row of the next
     batch, and listed in `bad_images` by its index.
+
+    By default one thread per core decodes. Python runs one thread at a time, which bounds small
+    images: with `workers`, so many processes make whole batches in turn, each in one thread unless
+    `threads` says otherwise.
     """
 
     source: ImageSource
@@ -58,6 +68,7 @@ class ImageBatches:
     captions: CaptionTokens | None = None
     threads: int | None = None
     skip_bad: bool = False
+    workers: int = 0
     bad_images: dict[int, BadImage] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
@@ -99,16 +110,28 @@ class ImageBatches:
         the iterator stops that.
 
         Raises:
-          DataError: an image cannot be decoded and `skip_bad` is false, nearly all are bad, or the
-            processes do not divide the batch size.
+          DataError: an image cannot be decoded and `skip_bad` is false, nearly all are bad, a worker
+            has died, or the processes do not divide the batch size.
         """
+        local_rows(self.batch_size, process, processes)
+        return batches_of(self, first_step, process=process, processes=processes)
+
+    def every_nth(
+        self, first_step: int, every: int, *, process: int, processes: int, threads: int | None
+    ) -> Iterator[Made]:
+        """Yield batch `first_step` and each `every`-th that follows, with the images that were bad."""
         rows, offset = local_rows(self.batch_size, process, processes)
-        return self._decoded(first_step, rows, offset)
+        wanted = threads if self.threads is None else self.threads
+        return self._decoded(first_step, every, rows, offset, available_cores() if wanted is None else wanted)
 
-    def _decoded(self, first_step: int, rows: int, offset: int) -> Iterator[dict[str, np.ndarray]]:
-        import grain
+    def note(self, news: list[tuple[int, BadImage]]) -> None:
+        """List bad images, and warn of each that is new."""
+        for index, bad in news:
+            if index not in self.bad_images:
+                logger.warning("left out: %s", bad.reason)
+        self.bad_images.update(news)
 
-        threads = available_cores() if self.threads is None else self.threads
+    def _decoded(self, first_step: int, every: int, rows: int, offset: int, threads: int) -> Iterator[Made]:
         per_task = max(1, min(_ROWS_PER_TASK, rows // max(1, threads)))
         tasks = -(-rows // per_task)
         started: dict[int, dict[str, np.ndarray]] = {}
@@ -116,39 +139,30 @@ class ImageBatches:
 
         def work(number: int) -> DataError | list[tuple[int, BadImage]]:
             # an exception that leaves a thread arrives wrapped or late: carry it as a value instead
-            step, task = divmod(number, tasks)
+            turn, task = divmod(number, tasks)
             with lock:
-                if step not in started:
-                    started[step] = self._empty(rows)
-                batch = started[step]
+                if turn not in started:
+                    started[turn] = self._empty(rows)
+                batch = started[turn]
             first, end = task * per_task, min((task + 1) * per_task, rows)
-            position = (first_step + step) * self.batch_size + offset
+            position = (first_step + turn * every) * self.batch_size + offset
             try:
                 return self._fill(batch, range(first, end), position)
             except DataError as error:
                 return error
 
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=STEPS_AHEAD * tasks if threads else 0)
-        results = iter(grain.MapDataset.range(1 << 62).map(work).to_iter_dataset(options))
-        step = 0
-        try:
-            while True:
-                for _ in range(tasks):
-                    result = next(results)
+        # also on Ctrl-C and when the caller stops early: drop what is still queued
+        with contextlib.closing(_in_order(work, threads, STEPS_AHEAD * tasks)) as results:
+            for turn in itertools.count():
+                bad: list[tuple[int, BadImage]] = []
+                for result in itertools.islice(results, tasks):
                     if isinstance(result, DataError):
                         raise DataError(str(result)) from result
-                    for index, bad in result:
-                        if index not in self.bad_images:
-                            logger.warning("left out: %s", bad.reason)
-                    self.bad_images.update(result)
+                    bad += result
                 with lock:
-                    batch = started.pop(step)
-                yield batch
-                del batch  # or it would stay in memory while the next one is awaited
-                step += 1
-        finally:
-            # also on Ctrl-C and when the caller stops early: drop what is still queued
-            results.close()
+                    made = Made(started.pop(turn), bad)
+                yield made
+                del made  # or it would stay in memory while the next one is awaited
 
     @functools.cached_property
     def _views(self) -> dict[str, Transform]:
@@ -205,6 +219,16 @@ class ImageBatches:
         raise DataError(
             f"{self.source.name}: {len(bad)} images in a row cannot be used, the last because {bad[-1][1].reason}"
         )
+
+
+def _in_order(work: Callable[[int], T], threads: int, ahead: int) -> Any:
+    """Yield `work(0)`, `work(1)` and so on without end, from threads or, with none, from the caller's own."""
+    if not threads:
+        return (work(number) for number in itertools.count())
+    import grain  # only here: it brings JAX along, which worker processes do without
+
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    return iter(grain.MapDataset.range(1 << 62).map(work).to_iter_dataset(options))
 
 
 def _stream(name: str) -> int:

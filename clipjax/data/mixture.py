@@ -1,12 +1,15 @@
 """Batches made of parts: so many rows from each of several sources, in fixed places."""
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
 from clipjax.data.batches import BatchSource, digest_of
+from clipjax.data.worker_processes import Made, batches_of, divisible
 from clipjax.errors import DataError
 
 
@@ -15,9 +18,11 @@ class Mixture:
     """The rows of one batch of each part, one after the other; parts must hold arrays of the same names and shapes.
 
     With several processes each has its share of every part, so the rows lie otherwise than with one.
+    `workers` make whole batches, of all parts; those of the parts themselves have no say.
     """
 
     parts: tuple[BatchSource, ...]
+    workers: int = 0
 
     @property
     def batch_size(self) -> int:
@@ -33,17 +38,41 @@ class Mixture:
         """Yield this process's rows of batch `first_step` and of all that follow, without end.
 
         Raises:
-          DataError: parts whose arrays do not fit together.
+          DataError: parts whose arrays do not fit together, or a worker has died.
         """
+        return batches_of(self, first_step, process=process, processes=processes)
+
+    def every_nth(
+        self, first_step: int, every: int, *, process: int, processes: int, threads: int | None
+    ) -> Iterator[Made]:
+        """Yield batch `first_step` and each `every`-th that follows, with the news of each part."""
         with contextlib.ExitStack() as stack:
-            streams = [part.batches(first_step, process=process, processes=processes) for part in self.parts]
-            for stream in streams:
-                stack.enter_context(contextlib.closing(stream))  # pyright: ignore[reportArgumentType]
-            for batches in zip(*streams):
-                yield _joined(batches)
+            streams = []
+            for part in self.parts:
+                if divisible(part):
+                    stream = part.every_nth(first_step, every, process=process, processes=processes, threads=threads)
+                else:
+                    stream = _others(part, first_step, every, process, processes)
+                streams.append(stack.enter_context(contextlib.closing(cast(Generator, stream))))
+            for made in zip(*streams):
+                yield Made(_joined([batch for batch, _ in made]), [news for _, news in made])
+
+    def note(self, news: list[Any]) -> None:
+        """Pass each part its news."""
+        for part, its_news in zip(self.parts, news):
+            if divisible(part):
+                part.note(its_news)
 
 
-def _joined(batches: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
+def _others(part: BatchSource, first_step: int, every: int, process: int, processes: int) -> Iterator[Made]:
+    """Take each `every`-th batch of a part that cannot skip any."""
+    stream = part.batches(first_step, process=process, processes=processes)
+    with contextlib.closing(cast(Generator, stream)):
+        for batch in itertools.islice(stream, 0, None, every):
+            yield Made(batch, None)
+
+
+def _joined(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     common = set.intersection(*map(set, batches))
     for name in common:
         shapes = {batch[name].shape[1:] for batch in batches}

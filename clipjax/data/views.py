@@ -185,6 +185,37 @@ def train_transform(
     return View(RandomResizedCrop(size, scale), tuple(step for step in steps if step is not None), mean, std)
 
 
+def augmented_view(
+    size: int,
+    mean: Colour,
+    std: Colour,
+    *,
+    crop: float,
+    flip: float = 0.0,
+    jitter: float = 0.0,
+    grayscale: float = 0.0,
+    rand_augment: int = 0,
+) -> View:
+    """Prepare images for training as settings say it in plain numbers.
+
+    `crop` is the smallest share of an image that is shown; `flip`, `jitter` (of colours, as strong as
+    LatteCLIP's) and `grayscale` are probabilities, and `rand_augment` random operations follow.
+
+    Raises:
+      DataError: a number outside its range.
+    """
+    return train_transform(
+        size,
+        mean,
+        std,
+        scale=(crop, 1.0),
+        flip=flip,
+        jitter=ColourJitter(0.5, 0.5, 0.5, 0.1, jitter) if jitter else None,
+        grayscale=grayscale,
+        rand_augment=RandAugment(rand_augment) if rand_augment else None,
+    )
+
+
 def weak_view(
     size: int, mean: Colour = OPENAI_MEAN, std: Colour = OPENAI_STD, *, shift: float = 0.125, flip: float = 0.5
 ) -> View:

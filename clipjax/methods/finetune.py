@@ -15,10 +15,9 @@ from clipjax.classify.classifier import Classifier
 from clipjax.classify.embed import tokens_for
 from clipjax.classify.problem import Problem
 from clipjax.data.image_batches import ImageBatches
-from clipjax.data.randaugment import RandAugment
 from clipjax.data.samplers import Shuffled
 from clipjax.data.source import ImageSource
-from clipjax.data.views import train_transform
+from clipjax.data.views import augmented_view
 from clipjax.inputs.trim import text_lengths, trimmed_length
 from clipjax.losses.pairing import EqualIds
 from clipjax.methods.contrastive import Contrastive, clamp_logit_scale
@@ -40,10 +39,11 @@ class Config:
     whichever there are ("auto"). Of the pseudo-labelled images the share `confident` is kept, class by class, the most
     confident first. `trainable` are patterns on parameter paths. Rows of one class are each
     other's positives (`equal_labels="share"`), or no negatives ("ignore"). `crop` is the smallest
-    share of an image that an augmented view shows; `flip` and `grayscale` are probabilities, and with
-    `rand_augment` so many random operations follow. `mix` interpolates between the params before
-    (0) and after (1): WiSE-FT, arXiv 2109.01903. The learning rate rises over `warmup_share` of the
-    steps, unless the optimiser names their number. `dtype` is the model's own unless it is given.
+    share of an image that an augmented view shows; `flip`, `jitter` (of colours) and `grayscale` are
+    probabilities, and with `rand_augment` so many random operations follow. `mix` interpolates between
+    the params before (0) and after (1): WiSE-FT, arXiv 2109.01903. The learning rate rises over
+    `warmup_share` of the steps, unless the optimiser names their number. `dtype` is the model's own
+    unless it is given.
     """
 
     labels: Literal["auto", "given", "pseudo"] = "auto"
@@ -56,6 +56,7 @@ class Config:
     equal_labels: EqualIds = "share"
     crop: float = 0.7
     flip: float = 0.5
+    jitter: float = 0.0
     grayscale: float = 0.0
     rand_augment: int = 0
     mix: float = 1.0
@@ -66,7 +67,7 @@ class Config:
     def __post_init__(self):
         check_range(self, 1, math.inf, "batch_size", "microbatches")
         check_range(self, 0, math.inf, "epochs", "rand_augment")
-        check_range(self, 0, 1, "confident", "warmup_share", "crop", "flip", "grayscale", "mix")
+        check_range(self, 0, 1, "confident", "warmup_share", "crop", "flip", "jitter", "grayscale", "mix")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,14 +116,15 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
         batches=ImageBatches(
             source,
             Shuffled(len(source), config.seed),
-            train_transform(
+            augmented_view(
                 clip.image_size,
                 clip.mean,
                 clip.std,
-                scale=(config.crop, 1.0),
+                crop=config.crop,
                 flip=config.flip,
+                jitter=config.jitter,
                 grayscale=config.grayscale,
-                rand_augment=RandAugment(config.rand_augment) if config.rand_augment else None,
+                rand_augment=config.rand_augment,
             ),
             config.batch_size,
             config.seed,

@@ -27,7 +27,8 @@ from jaxtyping import Float
 from clipjax.data.embedding_cache import EmbeddingCache
 from clipjax.data.source import ImageSource
 from clipjax.data.views import Transform
-from clipjax.errors import OutputError
+from clipjax.data.worker_processes import with_workers
+from clipjax.errors import ConfigError, OutputError
 from clipjax.outputs import check_free, new_file
 from clipjax.parallel.agreement import everywhere, meet
 from clipjax.progress import Progress, silent
@@ -45,7 +46,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Where and how a method runs. Without a `folder` nothing is stored and nothing resumed."""
+    """Where and how a method runs. Without a `folder` nothing is stored and nothing resumed.
+
+    `workers` processes prepare the batches of stages that train on images; by default threads do.
+    """
 
     folder: Path | None = None
     mesh: Mesh | None = None
@@ -53,12 +57,18 @@ class Run:
     pace: Pace = Pace()
     sinks: Sequence[Sink] = ()
     progress: Progress = silent
+    workers: int = 0
+
+    def __post_init__(self):
+        if self.workers < 0:
+            raise ConfigError(f"workers={self.workers}; give the number of worker processes, or 0 for none")
 
     def fit(self, stage: Stage) -> Fitted:
         """Run a stage, go on with it, or read what it ended with (see `training.fit`).
 
         Checkpoints of the same stage with other inputs, from before something changed, are set aside.
         """
+        stage = dataclasses.replace(stage, batches=with_workers(stage.batches, self.workers))
         sinks = list(self.sinks)
         folder = None
         if self.folder is not None:

@@ -42,7 +42,8 @@ def test_pretraining_ends_in_a_checkpoint_with_its_tokenizer(train, tmp_path):
     assert steps == [2, 4]
 
 
-def test_pretraining_from_folders_takes_class_names_as_captions(train, tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pretraining_from_folders_takes_class_names_as_captions(workers, train, tmp_path):
     write_pictures(tmp_path / "pictures", seed=1, per_class=4)
     source = {"images": str(tmp_path / "pictures"), "rows": 8, "template": ["a {} thing"]}
     config = tmp_path / "mine.py"
@@ -53,7 +54,9 @@ def test_pretraining_from_folders_takes_class_names_as_captions(train, tmp_path)
         f"    config.data.sources = ({source!r}, {source!r})\n"
         "    return config\n"
     )
-    assert train(config, *[flag for flag in tiny(2) if "batch_size" not in flag]).status == 0
+    flags = [flag for flag in tiny(2) if "batch_size" not in flag]
+    done = train(config, *flags, f"--config.run.workers={workers}")
+    assert done.status == 0, done.err
 
 
 def test_finetuning_from_a_configuration(train, checkpoint, tmp_path):
@@ -72,6 +75,7 @@ def test_finetuning_from_a_configuration(train, checkpoint, tmp_path):
         (["--config.run.log_every=often"], "often"),
         (["--config.optimizer.ema=2"], "optimizer.ema is 2"),
         (["--config.run.fsdp=3"], "fsdp=3 does not divide"),
+        (["--config.run.workers=-1"], "workers=-1; give the number"),
         (["--config.data.batch_size=3"], "does not divide over"),
         (["--nonsense=1"], "nonsense"),
     ],

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import logging
 import zipfile
@@ -6,14 +7,27 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from toy_stages import OPTIMIZER, assert_same_bits, toy_stage
+from PIL import Image
+from toy_stages import OPTIMIZER, Rows, assert_same_bits, toy_stage
 
+from clipjax.data import worker_processes
+from clipjax.data.image_batches import ImageBatches
+from clipjax.data.samplers import Shuffled
+from clipjax.data.source import memory_source
+from clipjax.data.views import eval_view
 from clipjax.errors import OutputError, TrainingError
 from clipjax.training.checkpoints import Keeping
 from clipjax.training.fit import Pace, fit
 from clipjax.training.run import Run, open_run
 
 IDENTITY = {"method": "finetune", "config": "Config(epochs=3)", "images": 12}
+
+
+@pytest.fixture
+def encoded_images():
+    buffer = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(buffer, "PNG")
+    return [buffer.getvalue()] * 12
 
 
 class Counted:
@@ -236,6 +250,23 @@ def test_other_errors_of_a_stage_remove_nothing(tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="something else"):
         run.fit(toy_stage())
     assert (tmp_path / "stages" / "toy" / "12").is_dir()
+
+
+def test_a_runs_workers_change_nothing_of_its_stages(encoded_images, monkeypatch, tmp_path):
+    rows = next(Rows(batch_size=12).batches())
+    source = memory_source(encoded_images)
+    stage = toy_stage(batches=ImageBatches(source, Shuffled(12, 0), eval_view(2), 8, 0, columns=rows))
+    started, made_by_workers = [], worker_processes.made_by_workers
+
+    def counted(make, first, workers):
+        started.append(workers)
+        return made_by_workers(make, first, workers)
+
+    monkeypatch.setattr(worker_processes, "made_by_workers", counted)
+    assert_same_bits(Run(tmp_path, workers=2).fit(stage), fit(stage))
+    assert started == [2]
+    Run(tmp_path).fit(stage)  # without workers it is the same stage, and done
+    assert not list((tmp_path / "stages").glob("before-*"))
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):

@@ -9,11 +9,10 @@ import numpy as np
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.embed import tokens_for
 from clipjax.classify.problem import Problem
-from clipjax.data.augment import ColourJitter
 from clipjax.data.image_batches import ImageBatches
 from clipjax.data.samplers import Shuffled
 from clipjax.data.source import ImageSource
-from clipjax.data.views import View, train_transform
+from clipjax.data.views import View, augmented_view
 from clipjax.errors import ConfigError, DataError
 from clipjax.inputs.trim import text_lengths, trimmed_length
 from clipjax.methods.contrastive import clamp_logit_scale
@@ -161,6 +160,6 @@ def _prompts(problem: Problem) -> np.ndarray:
 
 def _view(problem: Problem, config: Config) -> View:
     clip = problem.model.config
-    colours = ColourJitter(0.5, 0.5, 0.5, 0.1, config.jitter) if config.jitter else None
-    crop = (config.crop, 1.0)
-    return train_transform(clip.image_size, clip.mean, clip.std, scale=crop, jitter=colours, grayscale=config.grayscale)
+    return augmented_view(
+        clip.image_size, clip.mean, clip.std, crop=config.crop, jitter=config.jitter, grayscale=config.grayscale
+    )
