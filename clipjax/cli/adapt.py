@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipjax.cli.options import add_classes, add_images, add_json, given, positive
+from clipjax.cli.options import add_classes, add_images, add_json, given, natural, positive
 from clipjax.methods.registry import METHODS
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--fsdp", type=positive, default=1, metavar="N", help="devices that share one copy of the model"
     )
+    parser.add_argument(
+        "--workers", type=natural, default=0, metavar="N", help="processes that prepare images (default: threads)"
+    )
     parser.add_argument("--checkpoint-every", type=positive, default=1000, metavar="STEPS", help="default: 1000")
     parser.add_argument("-o", "--output", required=True, type=given, metavar="RUN", help="the run's directory")
     parser.add_argument("--tensorboard", action="store_true", help="write RUN/tensorboard, too (extra `tensorboard`)")
@@ -82,7 +85,9 @@ def run(args: argparse.Namespace) -> None:
         skip_bad=args.skip_bad,
         dtype=args.dtype,
     )
-    settings = RunSettings(fsdp=args.fsdp, checkpoint_every=args.checkpoint_every, tensorboard=args.tensorboard)
+    settings = RunSettings(
+        fsdp=args.fsdp, checkpoint_every=args.checkpoint_every, tensorboard=args.tensorboard, workers=args.workers
+    )
     folder = Path(args.output)
     opened = open_problem(files, progress)
     document = adapt_and_measure(

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,10 +16,11 @@ from clipjax.errors import DataError
 
 @dataclass(frozen=True)
 class Mixture:
-    """The rows of one batch of each part, one after the other; parts must hold arrays of the same names and shapes.
+    """The rows of one batch of each part; parts must hold arrays of the same names and shapes.
 
-    With several processes each has its share of every part, so the rows lie otherwise than with one.
-    `workers` make whole batches, of all parts; those of the parts themselves have no say.
+    The parts alternate in equal groups, as many as divide them all: 4 and 6 rows make two groups of 2 and 3.
+    So the block of rows that a process has holds its share of every part, and the whole batch is the same for
+    any number of processes. `workers` make whole batches, of all parts; those of the parts themselves have no say.
     """
 
     parts: tuple[BatchSource, ...]
@@ -46,6 +48,7 @@ class Mixture:
         self, first_step: int, every: int, *, process: int, processes: int, threads: int | None
     ) -> Iterator[Made]:
         """Yield batch `first_step` and each `every`-th that follows, with the news of each part."""
+        groups = math.gcd(*(part.batch_size for part in self.parts)) // processes
         with contextlib.ExitStack() as stack:
             streams = []
             for part in self.parts:
@@ -55,7 +58,7 @@ class Mixture:
                     stream = _others(part, first_step, every, process, processes)
                 streams.append(stack.enter_context(contextlib.closing(cast(Generator, stream))))
             for made in zip(*streams):
-                yield Made(_joined([batch for batch, _ in made]), [news for _, news in made])
+                yield Made(_joined([batch for batch, _ in made], groups), [news for _, news in made])
 
     def note(self, news: list[Any]) -> None:
         """Pass each part its news."""
@@ -72,10 +75,15 @@ def _others(part: BatchSource, first_step: int, every: int, process: int, proces
             yield Made(batch, None)
 
 
-def _joined(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _joined(batches: list[dict[str, np.ndarray]], groups: int) -> dict[str, np.ndarray]:
     common = set.intersection(*map(set, batches))
     for name in common:
         shapes = {batch[name].shape[1:] for batch in batches}
         if len(shapes) > 1:
             raise DataError(f"parts of a mixture hold {name} of shapes {sorted(shapes)}; give all the same length")
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in sorted(common)}
+    return {name: _alternated([batch[name] for batch in batches], groups) for name in sorted(common)}
+
+
+def _alternated(arrays: list[np.ndarray], groups: int) -> np.ndarray:
+    shape = arrays[0].shape[1:]
+    return np.concatenate([array.reshape(groups, -1, *shape) for array in arrays], axis=1).reshape(-1, *shape)
