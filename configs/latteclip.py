@@ -17,21 +17,22 @@ class Recipe(NamedTuple):
     template: str = "a photo of a {}."
     steps: int = 600
     warmup: int = 10
+    steps_per_epoch: int = 12
     weight_decay: float = 0.2
 
 
 # steps: the authors' epochs times OpenCLIP's batches of 512 in an epoch
 PUBLISHED = {
     "caltech101": Recipe(weight_decay=1e-7),
-    "dtd": Recipe("{} texture.", 900),
-    "eurosat": Recipe(steps=585, warmup=40),
-    "fgvc_aircraft": Recipe("a photo of a {}, a type of aircraft.", 750, 15),
-    "flower102": Recipe("a photo of a {}, a type of flower.", 600, 12),
-    "food101": Recipe("a photo of a {}, a type of food.", 2115, 140),
-    "oxford_pets": Recipe(steps=900),
-    "stanford_cars": Recipe(steps=900, warmup=20),
-    "sun397": Recipe(steps=585, warmup=40),
-    "ucf101": Recipe("a photo of a person doing {}", 1050),
+    "dtd": Recipe("{} texture.", 900, 10, 9),
+    "eurosat": Recipe("a photo of a {}.", 585, 40, 39),
+    "fgvc_aircraft": Recipe("a photo of a {}, a type of aircraft.", 750, 15, 15),
+    "flower102": Recipe("a photo of a {}, a type of flower.", 600, 12, 12),
+    "food101": Recipe("a photo of a {}, a type of food.", 2115, 140, 141),
+    "oxford_pets": Recipe("a photo of a {}.", 900, 10, 9),
+    "stanford_cars": Recipe("a photo of a {}.", 900, 20, 18),
+    "sun397": Recipe("a photo of a {}.", 585, 40, 39),
+    "ucf101": Recipe("a photo of a person doing {}", 1050, 20, 21),
 }
 
 TESTBED = {"testbed_eurosat": Recipe("a centered satellite photo of {}."), "testbed_pacs_cartoon": Recipe()}
@@ -70,6 +71,7 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.optimizer.weight_decay = recipe.weight_decay
     if dataset in PUBLISHED:
         config.batch_size, config.steps, config.optimizer.warmup = 512, recipe.steps, recipe.warmup
+        config.steps_per_epoch = recipe.steps_per_epoch
     else:
         config.batch_size, config.epochs = 64, 15.0
     config.run = ConfigDict({"fsdp": 1, "checkpoint_every": 500, "log_every": 20})

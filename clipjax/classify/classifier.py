@@ -38,7 +38,8 @@ class Classifier:
 @jax.jit
 def _scores(logit_scale, embeddings, class_weights):
     scale = jnp.exp(logit_scale.astype(jnp.float32))
-    return scale * (unit(jnp.asarray(embeddings, jnp.float32)) @ class_weights.T)
+    rows = unit(jnp.asarray(embeddings, jnp.float32))
+    return scale * jnp.matmul(rows, class_weights.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def mean_class_weights(

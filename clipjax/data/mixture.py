@@ -34,7 +34,7 @@ class Mixture:
     @property
     def fingerprint(self) -> str:
         """A digest of the parts' fingerprints, in order."""
-        return digest_of(parts=[part.fingerprint for part in self.parts])
+        return digest_of(order="groups in turn", parts=[part.fingerprint for part in self.parts])
 
     def batches(self, first_step: int = 0, *, process: int = 0, processes: int = 1) -> Iterator[dict[str, np.ndarray]]:
         """Yield this process's rows of batch `first_step` and of all that follow, without end.

@@ -58,6 +58,11 @@ class Texts:
                 f"{len(without):,} of {len(names):,} have no {kind} in the texts, {without[0]!r} among them; "
                 f"write them with `clipjax texts generate` (ask {_HINTS[kind]!r}), or import them"
             )
+        if len(set(found)) < len(set(names)):
+            raise DataError(
+                f"several of the {len(names):,} have the same {kind}, since the texts name them without their folders; "
+                "write the texts with the images' ids"
+            )
         return [texts[place] for place in found if place is not None]
 
     def pairs(self) -> Written:

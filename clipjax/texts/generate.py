@@ -76,9 +76,11 @@ def generate(
       ClipjaxError: the writer cannot work at all.
     """
     asked = {key_of(question, writer): question for question in questions}
-    pending = collections.deque(key for key in asked if key not in store)
+    # those that failed before come last: they are the likeliest to fail again
+    pending = collections.deque(sorted((key for key in asked if key not in store), key=store.asked))
     known, open_questions = len(asked) - len(pending), len(pending)
     counts: collections.Counter[str] = collections.Counter()
+    taken = 0
     stopped: str | None = None
 
     def move_on() -> None:
@@ -86,16 +88,16 @@ def generate(
         pending.rotate(random.randrange(len(pending) + 1))
 
     def affordable() -> Iterator[Question]:
-        nonlocal stopped
+        nonlocal stopped, taken
         while pending:
-            stopped = budget.spent(counts["requests"], counts["tokens"])
+            stopped = budget.spent(taken + counts["repeated"], counts["tokens"])
             if stopped is not None:
                 return
             key = pending.popleft()
             if key in store:
                 move_on()
                 continue
-            counts["requests"] += 1
+            taken += 1
             yield asked[key]
 
     def so_far() -> str:
@@ -109,9 +111,9 @@ def generate(
             if not store.append([record]):
                 move_on()
             state = "failed" if record.failed else "rejected" if record.rejected else "answered"
-            counts.update({state: 1, "tokens": answer.tokens, "requests": answer.requests - 1})
-    states = {name: counts[name] for name in ("answered", "rejected", "failed", "requests", "tokens")}
-    return Outcome(known, **states, stopped=stopped)
+            counts.update({state: 1, "tokens": answer.tokens, "repeated": answer.requests - 1})
+    states = {name: counts[name] for name in ("answered", "rejected", "failed", "tokens")}
+    return Outcome(known, **states, requests=taken + counts["repeated"], stopped=stopped)
 
 
 def _record(answer: Answer, writer: Writer, clean: Clean | None) -> TextRecord:

@@ -7,6 +7,7 @@ machine may append at once. Opening finds the keys and reads no text.
 import contextlib
 import errno
 import fcntl
+import logging
 import mmap
 import os
 import random
@@ -18,6 +19,8 @@ from typing import Literal
 
 from clipjax.errors import DataError, OutputError
 from clipjax.texts.record import KEY_LENGTH, Kind, TextRecord, parse_record
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 
@@ -105,7 +108,7 @@ class TextStore:
         return "failed" if name in self._failed else "rejected" if name in self._rejected else "answered"
 
     def append(self, records: Iterable[TextRecord]) -> int:
-        """Add records whose questions have no answer yet; return how many were added.
+        """Add records whose questions have no answer yet, or only a rejected one; return how many were added.
 
         Raises:
           OutputError: the disk is full, or the file cannot be written; nothing of the call is kept then.
@@ -113,7 +116,9 @@ class TextStore:
         with self._appending() as file:
             lines, new = [], set()
             for record in records:
-                if record.key not in self and record.key not in new:
+                known = self._state(record.key.encode()) if self.asked(record.key) else "failed"
+                better = known == "failed" or (known == "rejected" and record.text)
+                if better and record.key not in new:
                     lines.append(record.line())
                     if not record.failed:
                         new.add(record.key)
@@ -135,7 +140,8 @@ class TextStore:
                 with self.path.open("rb") as file:
                     if locked:
                         # not while another writer is at it, who may take back what does not fit on the disk
-                        fcntl.flock(file, fcntl.LOCK_SH)
+                        with contextlib.suppress(OSError):  # a file system without locks has no writers
+                            fcntl.flock(file, fcntl.LOCK_SH)
                     self._scan(file)
             except FileNotFoundError:
                 raise DataError(f"{self.path}: no such text store; check the path") from None
@@ -165,7 +171,7 @@ class TextStore:
             except OSError as error:
                 raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                self._take(file)
                 self._mend(file)
                 if os.fstat(file).st_size == 0:
                     self._write(file, _HEADER + f"{FORMAT}}}\n".encode())
@@ -173,6 +179,14 @@ class TextStore:
                 yield file
             finally:
                 os.close(file)
+
+    def _take(self, file: int) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: its file system has no locks ({error.strerror}); choose a local disk"
+            ) from error
 
     def _mend(self, file: int) -> None:
         size = os.fstat(file).st_size
@@ -191,6 +205,9 @@ class TextStore:
             try:
                 parse_record(os.pread(file, size - end, end))
             except DataError:
+                logger.warning(
+                    "%s: removed %d bytes at its end, half a line of a stopped writer", self.path, size - end
+                )
                 os.ftruncate(file, end)
             else:
                 self._write(file, b"\n")  # an editor left it out
@@ -226,6 +243,12 @@ class TextStore:
                 self._note(head[len(_KEY) : _TEXT_AT], begin, head[_TEXT_AT:])
                 begin = end
             self._end = begin
+            with contextlib.suppress(DataError):
+                # a last line that lacks only its end, as editors leave it; half a line is a writer's
+                parse_record(content[begin:])
+                self._note(
+                    content[begin + len(_KEY) : begin + _TEXT_AT], begin, content[begin + _TEXT_AT : begin + _HEAD]
+                )
 
     def _note(self, name: bytes, place: int, rest: bytes) -> None:
         failed, rejected = rest.startswith(_FAILED), rest.startswith(_REJECTED)
@@ -289,9 +312,8 @@ def draw(
 
 def merge(target: TextStore, *sources: TextStore) -> int:
     """Add the texts of other stores, and why there is none where there is none; return how many texts were added."""
-    added = 0
+    added = sum(target.append(source.records()) for source in sources)
     for source in sources:
-        added += target.append(source.records())
         for state in ("rejected", "failed"):
             target.append(record for record in source.records(state=state) if not target.asked(record.key))
     return added

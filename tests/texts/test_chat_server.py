@@ -163,6 +163,18 @@ def test_a_server_that_is_never_well_ends_the_run(store):
         assert len(stub.requests) == 6
 
 
+def test_what_failed_before_is_asked_last(store):
+    behave = lambda question, attempt: 503 if question in ("what is 0?", "what is 1?", "what is 2?") else "fine"
+    with serving(Stub(behave)) as stub:
+        asked = server(stub, retries=0, concurrency=1)
+        with pytest.raises(ServerError):
+            generate(store, asked, questions(30))
+        assert (len(store), store.texts) == (2, 0)
+        with pytest.raises(ServerError):  # 2 is new, then come 3 to 29, then 0 and 1
+            generate(store, asked, questions(3))
+        assert generate(store, asked, questions(30)).answered == 27
+
+
 def test_a_budget_counts_what_was_asked_again(store):
     with serving(Stub(lambda question, attempt: 500 if attempt == 1 else "fine")) as stub:
         outcome = generate(store, server(stub, retries=1, concurrency=1), questions(30), budget=Budget(requests=10))

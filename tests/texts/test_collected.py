@@ -43,3 +43,10 @@ def test_the_fingerprint_is_that_of_the_texts(tmp_path):
     read = read_texts(store.path)
     assert read.fingerprint == collect(records()).fingerprint
     assert read.fingerprint != collect(records()[1:]).fingerprint
+
+
+def test_one_text_is_not_that_of_two_images():
+    texts = collect(records())
+    assert texts.about("caption", ["river/a.jpg"]) == [("a dog", "a brown dog")]
+    with pytest.raises(DataError, match="without their folders"):
+        texts.about("caption", ["river/a.jpg", "forest/a.jpg"])

@@ -73,6 +73,7 @@ def test_a_last_line_without_its_end_is_completed_and_kept(store):
     store.append([caption(1), caption(2)])
     store.path.write_bytes(store.path.read_bytes()[:-1])  # as editors leave it
     again = TextStore(store.path)
+    assert [record.text for record in again.records()] == ["picture 1", "picture 2"]
     again.append([caption(3)])
     assert [record.text for record in TextStore(store.path).records()] == ["picture 1", "picture 2", "picture 3"]
 
@@ -210,6 +211,9 @@ def test_merging_keeps_answers_over_failures(tmp_path):
     assert merge(one, two) == 1
     size = one.path.stat().st_size
     assert (merge(one, two), one.path.stat().st_size) == (0, size)
+    three, four = (TextStore(tmp_path / name, create=True) for name in ("three", "four"))
+    three.append([TextRecord("caption", ("1.jpg",), rejected="is_short")])
+    assert merge(four, three, one) == 2 and four.texts == 2
     assert sorted(record.text for record in one.records()) == ["picture 1", "picture 2"]
     assert one.failed == 2
 
@@ -222,7 +226,9 @@ def test_a_rejected_answer_is_an_answer_and_no_text(tmp_path):
         assert rejected.key in found and (found.texts, found.failed, len(found)) == (1, 1, 3)
         assert list(found.records(state="rejected")) == [rejected]
         assert found.keys() == [caption(3).key]
-    assert store.append([failure(1), caption(1)]) == 0
+    assert store.append([failure(1), rejected]) == 0
+    assert store.append([caption(1)]) == 1 and store.append([rejected]) == 0
+    assert (store.texts, TextStore(store.path).texts) == (2, 2)
 
 
 def test_keys_of_bytes_and_nested_lines_are_refused_by_their_number(store):

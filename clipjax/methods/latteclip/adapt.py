@@ -32,16 +32,18 @@ from clipjax.training.stage import Stage
 class Config:
     """How to adapt with LatteCLIP.
 
-    `steps`, where given, goes before `epochs`. `alpha` is how far prototypes move towards the texts at each
-    step. `mode`, `texts`, `branches` and `renormalize` are those of `Rules`; texts are weighed against the
-    prototypes at the start of the epoch or the `current` ones (`reference`). `trainable` are patterns on
-    parameter paths; "logit_scale" alone trains hardly more than the prototypes. Images are cropped to at
-    least the share `crop`; colours are changed with probability `jitter`, and dropped with `grayscale`, as the
-    authors did.
+    `steps`, where given, goes before `epochs`, and `steps_per_epoch` before the number of whole batches: it
+    says how often the prototypes that texts are weighed against are taken anew. `alpha` is how far prototypes
+    move towards the texts at each step. `mode`, `texts`, `branches` and `renormalize` are those of `Rules`;
+    texts are weighed against the prototypes at the start of the epoch or the `current` ones (`reference`).
+    `trainable` are patterns on parameter paths; "logit_scale" alone trains hardly more than the prototypes.
+    Images are cropped to at least the share `crop`; colours are changed with probability `jitter`, and
+    dropped with `grayscale`, as the authors did.
     """
 
     epochs: float = 15.0
     steps: int | None = None
+    steps_per_epoch: int | None = None
     batch_size: int = 64
     alpha: float = 0.01
     mode: Mode = "intended"
@@ -59,7 +61,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self):
-        check_range(self, 1, math.inf, "batch_size", "steps")
+        check_range(self, 1, math.inf, "batch_size", "steps", "steps_per_epoch")
         check_range(self, 0, math.inf, "epochs")
         check_range(self, 0, 1, "alpha", "warmup_share", "crop", "jitter", "grayscale")
         for name, chosen in (("texts", self.texts), ("branches", self.branches)):
@@ -84,9 +86,11 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     source, labels = scored.images, scored.labels
     mesh = make_mesh() if run.mesh is None else run.mesh
     trainable, frozen = split(problem.params, config.trainable)
-    per_epoch = max(1, len(source) // config.batch_size)
+    per_epoch = config.steps_per_epoch or max(1, len(source) // config.batch_size)
     steps = config.steps or max(1, round(config.epochs * per_epoch))
-    prototypes = np.asarray(problem.zero_shot.class_weights, np.float32)
+    # stored, or a restart on another kind of device, which may round otherwise, would begin anew
+    start = run.once("prototypes", lambda: {"p": problem.zero_shot.class_weights}, depends=problem.identity)
+    prototypes = np.asarray(start["p"], np.float32)
     optimizer = config.optimizer
     stage = Stage(
         name="latteclip",

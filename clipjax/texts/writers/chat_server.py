@@ -111,6 +111,8 @@ class _Asker:
             except openai.APIStatusError as error:
                 reason = f"the server answered {error.status_code}: {_said(error)}"
                 wait = error.response.headers.get("retry-after")
+                # an error of its own may be due to the question; these are not
+                heard = error.status_code not in (429, 502, 503, 504)
                 if error.status_code < 500 and error.status_code not in (408, 409, 429):
                     self._refused(question, error.status_code, reason)
                     heard = True
