@@ -131,7 +131,7 @@ def test_a_server_that_goes_away_ends_the_run_and_keeps_its_answers(store):
     with serving(Stub()) as stub:
         generate(store, server(stub), questions(3))
         stub.behave = lambda question, attempt: "hang up" if int(question[8:-1]) > 10 else "fine"
-        with pytest.raises(ServerError, match=r"20 questions in a row got no answer .*the connection failed"):
+        with pytest.raises(ServerError, match=r"2\d questions in a row got no answer .*the connection failed"):
             generate(store, server(stub, retries=0), questions(200))
     # long before all have been asked in vain
     assert len(list(store.records())) >= 11 and store.failed < 100
@@ -161,6 +161,13 @@ def test_a_server_that_is_never_well_ends_the_run(store):
         ):
             generate(store, server(stub, retries=1, concurrency=1), questions(300))
         assert len(stub.requests) == 6
+
+
+def test_a_server_that_only_makes_errors_ends_the_run(store):
+    with serving(Stub(lambda question, attempt: 500)) as stub:
+        with pytest.raises(ServerError, match=r"20 questions in a row got no answer .*answered 500"):
+            generate(store, server(stub, retries=0, concurrency=1), questions(300))
+        assert (len(stub.requests), store.failed) == (20, 19)
 
 
 def test_what_failed_before_is_asked_last(store):

@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> None:
 
     if args.kind is not None and args.kind not in KINDS:
         raise ConfigError(f"--kind {args.kind}: is none of {', '.join(KINDS)}")
+    if args.weights and not args.images:
+        raise ConfigError("how texts fit images can only be told beside them; give --images, too")
     check_free(args.output, "file", overwrite=args.overwrite, made_from=[args.store])
     store = TextStore(args.store)
     source = open_images(args) if args.images else None

@@ -92,7 +92,8 @@ class _Asker:
 
     def __init__(self, server: ChatServer, client: Any, stop: threading.Event):
         self._server, self._client, self._stop = server, client, stop
-        self._lock, self._answered, self._unheard, self._refusals = threading.Lock(), 0, 0, 0
+        self._lock, self._answered, self._refusals = threading.Lock(), 0, 0
+        self._unheard = self._unanswered = 0
 
     def __call__(self, question: Question) -> Answer:
         import openai
@@ -181,12 +182,15 @@ class _Asker:
         with self._lock:
             self._answered += answered
             self._unheard = 0 if heard else self._unheard + 1
+            self._unanswered = 0 if answered else self._unanswered + 1
             away = self._unheard >= (_NO_ANSWERS_IN_A_ROW if self._answered else _REFUSED_IN_A_ROW)
+            away |= self._unanswered >= _NO_ANSWERS_IN_A_ROW
+            row = self._unanswered
         if away and not self._stop.is_set():
             if "refused" in reason:
                 raise self._absent()
             raise ServerError(
-                f"{self._server.url}: {self._unheard} questions in a row got no answer (the last: {reason}); "
+                f"{self._server.url}: {row} questions in a row got no answer (the last: {reason}); "
                 "look at the server, answers so far are kept"
             )
 
