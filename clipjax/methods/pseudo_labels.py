@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from clipjax.classify.embed import embed_images
 from clipjax.classify.problem import Problem
@@ -55,3 +55,25 @@ def pseudo_labels(
         kept.append(order[: max(1, round(confident * len(members)))])
     rows = np.sort(np.concatenate(kept))
     return rows, labels[rows].astype(np.int32)
+
+
+def select_seeds(probabilities: Float[Array | np.ndarray, "images classes"], count: int) -> Bool[np.ndarray, " images"]:
+    """Mark the `count` most confident images of each predicted class, fewer where it is predicted less often.
+
+    The rule of UPL (Huang et al., arXiv 2204.03649) and of CoFT (arXiv 2602.04337, equation 1). Of equal classes and
+    of equally confident images the first counts.
+    """
+    known = np.asarray(probabilities)
+    labels, confidence = known.argmax(1), known.max(1)
+    # by class, then by falling confidence, then by place
+    order = np.lexsort((-confidence, labels))
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order)) - np.searchsorted(labels[order], labels[order])
+    return ranks < count
+
+
+def probabilities_of(scores: Float[np.ndarray, "images classes"]) -> Float[np.ndarray, "images classes"]:
+    """Take the softmax of scores in float64: in float32 all that is beyond doubt would be equally confident."""
+    wide = np.asarray(scores, np.float64)
+    powers = np.exp(wide - wide.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)

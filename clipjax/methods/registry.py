@@ -13,6 +13,7 @@ METHODS = {
     "finetune": "clipjax.methods.finetune",
     "latteclip": "clipjax.methods.latteclip",
     "linear_probe": "clipjax.methods.linear_probe",
+    "upl": "clipjax.methods.upl",
 }
 
 

@@ -58,3 +58,8 @@ def put_rows(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Make global arrays of this process's rows of a batch."""
     sharding = rows(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+
+
+def fitting_batch(batch_size: int, rows: int, mesh: Mesh) -> int:
+    """Return the largest batch up to `batch_size` that few `rows` can fill and the devices divide."""
+    return max(mesh.size, min(batch_size, rows) // mesh.size * mesh.size)

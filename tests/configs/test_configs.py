@@ -13,6 +13,7 @@ from clipjax.training.settings import from_mapping
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ALL = [("pretrain", name) for name in ("glyphs", "images", "vit_l14")]
 ALL += [("latteclip", name) for name in ("", "caltech101", "eurosat", "food101", "ucf101", "testbed_pacs_cartoon")]
+ALL += [("upl", name) for name in ("", "eurosat", "dtd", "testbed_eurosat")]
 ALL += [("finetune", name) for name in ("", "eurosat", "dtd", "pacs")]
 
 
