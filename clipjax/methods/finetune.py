@@ -8,6 +8,7 @@ import math
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -38,7 +39,7 @@ class Config:
     `labels`: the shots' ("given"), the zero-shot classifier's for the unlabelled images ("pseudo"), or
     whichever there are ("auto"). Of the pseudo-labelled images the share `confident` is kept, class by class, the most
     confident first. `trainable` are patterns on parameter paths. Rows of one class are each
-    other's positives (`equal_labels="share"`), or no negatives ("ignore"). `crop` is the smallest
+    other's positives (`equal_labels="share"`), no negatives ("ignore"), or, as FLYP has it, "negatives". `crop` is the smallest
     share of an image that an augmented view shows; `flip`, `jitter` (of colours) and `grayscale` are
     probabilities, and with `rand_augment` so many random operations follow. `mix` interpolates between
     the params before (0) and after (1): WiSE-FT, arXiv 2109.01903. The learning rate rises over
@@ -53,7 +54,7 @@ class Config:
     optimizer: Optimizer = Optimizer(lr=1e-5, weight_decay=0.1)
     warmup_share: float = 0.1
     trainable: tuple[str, ...] = ("",)
-    equal_labels: EqualIds = "share"
+    equal_labels: EqualIds | Literal["negatives"] = "share"
     crop: float = 0.7
     flip: float = 0.5
     jitter: float = 0.0
@@ -72,16 +73,21 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class ClassCaptions:
-    """The contrastive loss of images and, for each, one of its class's prompts, drawn anew at each step."""
+    """The contrastive loss of images and, for each, one of its class's prompts, drawn anew at each step.
+
+    Rows of one class count as the loss has it, or, where they are to be `negatives`, as rows of different ones.
+    """
 
     contrastive: Contrastive
+    negatives: bool = False
 
     def __call__(self, trainable: Params, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
         """Return the loss and metrics; `frozen` holds `params`, `prompts` [classes, texts, length] and `counts`."""
         labels = batch["labels"]
         drawn = jax.random.randint(rng, labels.shape, 0, frozen["counts"][labels])
         tokens = frozen["prompts"][labels, drawn]
-        paired = {**batch, "tokens": tokens, "pair_ids": labels}
+        pair_ids = jnp.arange(len(labels), dtype=labels.dtype) if self.negatives else labels
+        paired = {**batch, "tokens": tokens, "pair_ids": pair_ids}
         return self.contrastive(trainable, frozen["params"], carry, paired, rng, step)
 
 
@@ -105,9 +111,10 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
             Contrastive(
                 problem.model.replace(dtype=config.dtype or problem.model.dtype),
                 mesh,
-                equal_ids=config.equal_labels,
+                equal_ids="ignore" if config.equal_labels == "negatives" else config.equal_labels,
                 microbatches=config.microbatches,
-            )
+            ),
+            negatives=config.equal_labels == "negatives",
         ),
         optimizer=dataclasses.replace(
             config.optimizer, warmup=config.optimizer.warmup or round(config.warmup_share * steps)
