@@ -113,7 +113,7 @@ def initial(stage: Stage) -> TrainState:
 def fingerprint(stage: Stage) -> str:
     """Digest all that a stage's result depends on: its program, its numbers, its data, its initial state."""
     s = stage
-    program = [_described(part) for part in (s.objective, s.optimizer, s.after_update)]
+    program = [_described(part) for part in (s.objective, s.optimizer, s.after_update, s.until)]
     parts = (s.name, *program, s.steps, s.batches.fingerprint, s.seed, s.origin)
     trainable = s.trainable if s.origin is None else {}
     return digest({"inputs": (trainable, s.frozen, s.carry), "parts": _text(repr(parts))})
@@ -134,7 +134,7 @@ def _run(
     progress: Progress,
 ) -> TrainState:
     first = int(state.step)
-    if first >= stage.steps:
+    if first >= stage.steps or stage.ended(state.carry):
         return state
     numbers = stage.optimizer.numbers(stage.steps)
     batches = stage.batches.batches(first, process=jax.process_index(), processes=jax.process_count())
@@ -151,15 +151,18 @@ def _run(
             _check(stage, pending, pace)
             pending = metrics
             done = step + 1
-            if done % pace.log_every == 0 or done == stage.steps:
+            last = done == stage.steps or stage.ended(state.carry)
+            if done % pace.log_every == 0 or last:
                 meter.report(done, metrics)
             stopping = stop.reached()
-            if done % save_every == 0 or done == stage.steps or stopping:
+            if done % save_every == 0 or last or stopping:
                 _check(stage, metrics, pace)
                 save(state, as_numbers(metrics))
             if stopping:
                 then = "nothing was kept" if save is _keep_nothing else "start it again to go on"
                 raise Stopped(f"{stage.name}: stopped at step {done} of {stage.steps}; {then}")
+            if last:
+                break
         _check(stage, pending, pace)
     return state
 

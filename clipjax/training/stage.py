@@ -33,6 +33,8 @@ class Stage:
       batches: a description of the data that iterators are made from, at any step.
       after_update: a projection of `trainable` after each step, such as clamping the logit scale;
         a module-level function or a frozen dataclass, like the objective.
+      until: says by the carry whether the stage has ended before its `steps` are over; of the same kind. It is
+        asked after every step, which then waits for the device.
       rules: how `trainable`, the optimiser's state and `frozen` lie on the mesh.
       seed: of the key that the objective's `rng` comes from.
       origin: says what `trainable` is where it was drawn at random. It stands for the numbers in the
@@ -48,6 +50,7 @@ class Stage:
     frozen: Any = dataclasses.field(default_factory=dict)
     carry: Any = dataclasses.field(default_factory=dict)
     after_update: Callable[[Any], Any] | None = None
+    until: Callable[[Any], Any] | None = None
     rules: Rules = FSDP
     carry_rules: Rules = REPLICATED
     seed: int = 0
@@ -57,6 +60,10 @@ class Stage:
         if self.steps < 1:
             raise ConfigError(f"stage {self.name!r} has {self.steps} steps; it needs at least 1")
         try:
-            hash((self.objective, self.after_update))
+            hash((self.objective, self.after_update, self.until))
         except TypeError as error:
             raise ConfigError(f"stage {self.name!r}: {error}; make the objective a frozen dataclass") from None
+
+    def ended(self, carry: Any) -> bool:
+        """Say whether the stage is over before its steps are."""
+        return self.until is not None and bool(self.until(carry))

@@ -73,6 +73,25 @@ def test_a_run_resumed_at_a_checkpoint_ends_with_the_same_bits(tmp_path, uninter
     assert_same_bits(resumed, uninterrupted)
 
 
+def seen_seven(carry):
+    return carry["seen"] >= 7
+
+
+def test_a_stage_ends_when_its_carry_says_so_and_does_not_go_on_when_started_again(tmp_path):
+    stage = toy_stage(until=seen_seven)
+    whole = fit(stage)
+    assert whole.steps == 7
+    steps = []
+    note = {"pace": EACH_STEP, "sinks": [lambda entry: steps.append(entry.step)], "keeping": Keeping(every=3, newest=9)}
+    assert_same_bits(fit(stage, folder=tmp_path / "toy", **note), whole)
+    assert steps == list(range(1, 8))
+    assert_same_bits(fit(stage, folder=tmp_path / "toy", **note), whole)
+    assert len(steps) == 7
+    shutil.rmtree(tmp_path / "toy" / "7")
+    assert_same_bits(fit(stage, folder=tmp_path / "toy", **note), whole)
+    assert steps[7:] == [7]
+
+
 def test_training_leaves_the_stage_as_it_was(uninterrupted):
     stage = toy_stage()
     first, second = fit(stage), fit(stage)
