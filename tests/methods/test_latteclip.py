@@ -13,6 +13,7 @@ import clipjax
 from clipjax.errors import ConfigError, DataError
 from clipjax.methods.latteclip import Rules, mixer_weights, objective
 from clipjax.methods.latteclip.step import LatteStep
+from clipjax.methods.latteclip.watch import unwatched
 from clipjax.parallel.mesh import make_mesh
 from clipjax.texts.collected import Texts
 from clipjax.training.checkpoints import Keeping
@@ -176,7 +177,7 @@ def test_a_step_takes_each_image_s_own_texts_and_the_prototypes_of_the_epoch_s_s
     frozen = {"params": {}, "alpha": np.float32(0.1), "prompts": prompts, "captions": captions, "groups": groups}
     latte = LatteStep(model, make_mesh(devices=jax.devices()[:1]), Rules(), (1, 1, 1), 2, reference)
     start = jnp.asarray(unit(draw.normal(size=(3, params["image_projection"]["kernel"].shape[1]))), jnp.float32)
-    carry = dict.fromkeys(("prototypes", "reference", "first"), start)
+    carry = {**dict.fromkeys(("prototypes", "reference", "first"), start), "watched": unwatched()}
     embedded = [
         unit(np.asarray(x))
         for x in (

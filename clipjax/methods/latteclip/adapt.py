@@ -18,6 +18,7 @@ from clipjax.inputs.trim import text_lengths, trimmed_length
 from clipjax.methods.contrastive import clamp_logit_scale
 from clipjax.methods.latteclip.algorithm import Branch, Mode, Rules, TextKind
 from clipjax.methods.latteclip.step import LatteStep, Reference
+from clipjax.methods.latteclip.watch import Stopping, told_to_stop, unwatched
 from clipjax.methods.pseudo_labels import zero_shot_scores
 from clipjax.methods.text_pools import Pool, text_pool
 from clipjax.parallel.mesh import make_mesh
@@ -38,7 +39,8 @@ class Config:
     texts are weighed against the prototypes at the start of the epoch or the `current` ones (`reference`).
     `trainable` are patterns on parameter paths; "logit_scale" alone trains hardly more than the prototypes.
     Images are cropped to at least the share `crop`; colours are changed with probability `jitter`, and
-    dropped with `grayscale`, as the authors did.
+    dropped with `grayscale`, as the authors did. `stopping` says when to end before all steps are done, by what can
+    be known without labels; the authors took the last epoch, and that is the default.
     """
 
     epochs: float = 15.0
@@ -57,6 +59,7 @@ class Config:
     crop: float = 0.9
     jitter: float = 0.8
     grayscale: float = 0.2
+    stopping: Stopping = Stopping()
     dtype: Literal["float32", "bfloat16"] | None = None
     seed: int = 0
 
@@ -101,7 +104,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
             "prompts": _prompts(problem),
             **_pools(problem, config, source, labels),
         },
-        carry=dict.fromkeys(("prototypes", "reference", "first"), prototypes),
+        carry={**dict.fromkeys(("prototypes", "reference", "first"), prototypes), "watched": unwatched()},
         objective=LatteStep(
             problem.model.replace(dtype=config.dtype or problem.model.dtype),
             mesh,
@@ -109,6 +112,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
             tuple(len(texts) for texts in problem.prompts),
             per_epoch,
             config.reference,
+            config.stopping,
         ),
         optimizer=dataclasses.replace(optimizer, warmup=optimizer.warmup or round(config.warmup_share * steps)),
         steps=steps,
@@ -121,11 +125,14 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
             columns={"labels": labels},
         ),
         after_update=clamp_logit_scale,
+        until=told_to_stop if config.stopping.patience else None,
         seed=config.seed,
     )
     fitted = run.fit(stage)
     params = join(fitted.trainable if fitted.average is None else fitted.average, frozen)
     counts: dict[str, object] = {"images": len(source), "steps": fitted.steps, "skipped_steps": fitted.skipped}
+    signs = ("agreement", "drift", "mixer_entropy")
+    counts["last_epoch"] = {name: round(float(fitted.carry["watched"][name]), 4) for name in signs}
     return Classifier(problem.model, params, problem.class_names, fitted.carry["prototypes"], counts)
 
 

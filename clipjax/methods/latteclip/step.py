@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from clipjax.classify.classifier import mean_class_weights
 from clipjax.losses import ClipLossOverMesh
 from clipjax.methods.latteclip.algorithm import Rules, objective
+from clipjax.methods.latteclip.watch import Stopping, watch
 from clipjax.methods.text_pools import drawn
 from clipjax.models.clip import CLIP, unit
 from clipjax.parallel.mesh import rows
@@ -25,7 +26,7 @@ class LatteStep:
 
     `frozen` holds `params`, `alpha`, the token `prompts` of all classes in order, and the pools `captions` (by image)
     and `groups` (by class). A batch has `images`, `indices` and zero-shot `labels`. The carry holds the `prototypes`,
-    those at the start of the epoch (`reference`) and those of the beginning (`first`).
+    those at the start of the epoch (`reference`) and those of the beginning (`first`), and what is `watched`.
     """
 
     model: CLIP
@@ -34,6 +35,7 @@ class LatteStep:
     prompts_per_class: tuple[int, ...]
     steps_per_epoch: int
     reference: Reference = "epoch"
+    stopping: Stopping = Stopping()
 
     def __call__(self, trainable: Any, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
         """Return the loss, what can be watched without labels, and the prototypes."""
@@ -68,15 +70,23 @@ class LatteStep:
             pair_loss=ClipLossOverMesh(self.mesh, normalize=False),
         )
         moved = out["prototypes"]
-        metrics = {
-            "logit_scale": scale,
+        signs = {
             "agreement": jnp.mean(out["labels"] == batch["labels"]),
             "drift": 1 - jnp.mean(jnp.sum(moved * carry["first"], axis=1)),
             "mixer_entropy": _entropy(out["weights"]),
+        }
+        ends = (step + 1) % self.steps_per_epoch == 0
+        steps = self.steps_per_epoch
+        watched = watch(carry["watched"], **signs, epoch_ends=ends, steps=steps, stopping=self.stopping)
+        metrics = {
+            "logit_scale": scale,
+            **signs,
+            "epoch_agreement": watched["agreement"],
             "loss_finetuned": out["loss_finetuned"],
             "loss_zero_shot": out["loss_zero_shot"],
         }
-        return loss, (metrics, {"prototypes": moved, "reference": reference, "first": carry["first"]})
+        kept = {"prototypes": moved, "reference": reference, "first": carry["first"], "watched": watched}
+        return loss, (metrics, kept)
 
     def _texts(self, model: CLIP, params: Any, kind: Any, pool: Any, owners: Array, key: Array, like: Array) -> Array:
         if kind not in self.rules.texts:
