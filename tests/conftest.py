@@ -5,6 +5,9 @@ import os
 import signal
 from pathlib import Path
 
+# compiling is most of the time of a test: the machine code is not optimised, here and in every child
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
 import jax
 import jaxtyping
 import pytest
