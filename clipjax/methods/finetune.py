@@ -39,8 +39,8 @@ class Config:
     `labels`: the shots' ("given"), the zero-shot classifier's for the unlabelled images ("pseudo"), or
     whichever there are ("auto"). Of the pseudo-labelled images the share `confident` is kept, class by class, the most
     confident first. `trainable` are patterns on parameter paths. Rows of one class are each
-    other's positives (`equal_labels="share"`), no negatives ("ignore"), or, as FLYP has it, "negatives". `crop` is the smallest
-    share of an image that an augmented view shows; `flip`, `jitter` (of colours) and `grayscale` are
+    other's positives (`equal_labels="share"`), no negatives ("ignore"), or, as FLYP has it, "negatives". `crop`
+    is the smallest share of an image that an augmented view shows; `flip`, `jitter` (of colours) and `grayscale` are
     probabilities, and with `rand_augment` so many random operations follow. `mix` interpolates between
     the params before (0) and after (1): WiSE-FT, arXiv 2109.01903. The learning rate rises over
     `warmup_share` of the steps, unless the optimiser names their number. `dtype` is the model's own

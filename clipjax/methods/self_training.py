@@ -39,9 +39,9 @@ class Config:
 
     In each of `rounds` all images are labelled anew, by the zero-shot classifier in the first; those whose most likely
     class has at least the probability `confidence` are kept. `epochs` are counted over all rounds, in images that
-    there are, kept or not, so that a threshold changes what is learnt from and not for how long. Class weights
-    stay what the texts say; `trainable` are patterns on the parameter paths of the image tower. `crop`, `flip`, `jitter`
-    and `grayscale` are those of `finetune`.
+    there are, kept or not, so that a threshold changes what is learnt from and not for how long. Class weights stay
+    what the texts say; `trainable` are patterns on the parameter paths of the image tower. `crop`, `flip`, `jitter` and
+    `grayscale` are those of `finetune`.
     """
 
     rounds: int = 3

@@ -1,0 +1,46 @@
+"""Self-training on the zero-shot classifier's confident labels, in rounds.
+
+    clipjax train --config=configs/self_training.py --config.problem.weights=ViT-B-32.pt \
+        --config.problem.images=photos --config.problem.classes=classes.txt --workdir=run
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+TEMPLATES = {
+    "": "a photo of a {}.",
+    "testbed_eurosat": "a centered satellite photo of {}.",
+    "testbed_pacs_cartoon": "a photo of a {}.",
+}
+
+
+def get_config(dataset: str = "") -> ConfigDict:
+    """Return the configuration, with the settings of a testbed's domain where one is named."""
+    if dataset not in TEMPLATES:
+        raise ValueError(f"no data set {dataset!r}; known are {', '.join(filter(None, TEMPLATES))}")
+    config = ConfigDict()
+    config.method = "self_training"
+    config.problem = ConfigDict(
+        {
+            "weights": placeholder(str),
+            "images": placeholder(str),
+            "split": placeholder(str),
+            "where": (),
+            "splits_file": placeholder(str),
+            "classes": placeholder(str),
+            "template": (TEMPLATES[dataset],),
+            "descriptions": placeholder(str),
+            "test": placeholder(str),
+            "test_split": placeholder(str),
+            "test_where": (),
+            "by_position": False,
+        }
+    )
+    config.rounds = 3
+    config.confidence = 0.7
+    config.epochs = 10.0
+    config.batch_size = 64
+    config.optimizer = ConfigDict({"name": "adamw", "lr": 1e-5, "weight_decay": 0.1})
+    config.seed = 0
+    config.run = ConfigDict({"fsdp": 1, "checkpoint_every": 500, "log_every": 20})
+    return config
