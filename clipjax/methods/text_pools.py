@@ -9,7 +9,8 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from clipjax.classify.embed import tokens_for
 from clipjax.classify.problem import Problem
-from clipjax.inputs.trim import text_lengths, trimmed_length
+from clipjax.models.config import TextConfig
+from clipjax.models.text import end_of_text
 
 Pool = dict[str, Int[np.ndarray, "..."]]
 """`tokens` [texts, length], cut to what the longest needs; owner i has `counts[i]` rows from `starts[i]`."""
@@ -19,8 +20,17 @@ def text_pool(problem: Problem, texts: Sequence[Sequence[str]]) -> Pool:
     """Tokenize the texts of each owner."""
     counts = np.array([len(own) for own in texts], np.int32)
     tokens = tokens_for(problem.model, problem.tokenizer, [text for own in texts for text in own])
-    tokens = tokens[:, : trimmed_length(int(text_lengths(tokens).max()), tokens.shape[1])]
+    tokens = cut(problem.model.config.text, tokens)
     return {"tokens": tokens, "starts": (np.cumsum(counts) - counts).astype(np.int32), "counts": counts}
+
+
+def cut(config: TextConfig | None, tokens: Int[np.ndarray, "texts context"]) -> Int[np.ndarray, "texts length"]:
+    """Cut token rows behind the last token that an embedding depends on.
+
+    To the token, and not to one of few lengths: a step that draws from a pool is compiled for its shape anyway.
+    """
+    assert config is not None
+    return tokens[:, : int(end_of_text(config, jnp.asarray(tokens)).max()) + 1]
 
 
 def drawn(pool: Pool, owners: Int[Array, " batch"], key: PRNGKeyArray) -> Int[Array, "batch length"]:

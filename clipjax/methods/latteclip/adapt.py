@@ -14,13 +14,12 @@ from clipjax.data.samplers import Shuffled
 from clipjax.data.source import ImageSource
 from clipjax.data.views import View, augmented_view
 from clipjax.errors import ConfigError, DataError
-from clipjax.inputs.trim import text_lengths, trimmed_length
 from clipjax.methods.contrastive import clamp_logit_scale
 from clipjax.methods.latteclip.algorithm import Branch, Mode, Rules, TextKind
 from clipjax.methods.latteclip.step import LatteStep, Reference
 from clipjax.methods.latteclip.watch import Stopping, told_to_stop, unwatched
 from clipjax.methods.pseudo_labels import zero_shot_scores
-from clipjax.methods.text_pools import Pool, text_pool
+from clipjax.methods.text_pools import Pool, cut, text_pool
 from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.partition import join, split
@@ -166,7 +165,7 @@ def _pools(problem: Problem, config: Config, source: ImageSource, labels: np.nda
 
 def _prompts(problem: Problem) -> np.ndarray:
     tokens = tokens_for(problem.model, problem.tokenizer, [text for texts in problem.prompts for text in texts])
-    return tokens[:, : trimmed_length(int(text_lengths(tokens).max()), tokens.shape[1])]
+    return cut(problem.model.config.text, tokens)
 
 
 def _view(problem: Problem, config: Config) -> View:
