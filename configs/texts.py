@@ -37,6 +37,7 @@ def get_config(asked: str = "captions") -> ConfigDict:
     config.template = ()
     config.weights = placeholder(str)
     config.samples = 10
+    config.group_size = 4
     config.pairs = 1000
     config.seed = 0
     config.skip_bad = False

@@ -1,5 +1,6 @@
 """Groups of images that a caption describes together, and the one picture that shows a group."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,12 +9,12 @@ from PIL import Image
 
 from clipjax.texts.record import Kind
 
-CANVAS, GAP, COLUMNS = 672, 20, 2
-"""Sides of the picture and of the gap between its cells in pixels, and cells in a row (LatteCLIP's own)."""
+CANVAS, GAP, GROUP = 672, 20, 4
+"""Sides of the picture and of the gap between its cells in pixels, and images of a group (LatteCLIP's own)."""
 
 
 def draw_groups(
-    labels: Int[np.ndarray, " images"], *, size: int = COLUMNS * COLUMNS, seed: int = 0
+    labels: Int[np.ndarray, " images"], *, size: int = GROUP, seed: int = 0
 ) -> Int[np.ndarray, "images size"]:
     """Draw for each image a group among the images of its (pseudo-)label; the image itself need not be in it.
 
@@ -30,17 +31,18 @@ def draw_groups(
 
 
 def group_canvas(images: Sequence[Image.Image]) -> Image.Image:
-    """Show four images on one black picture, row by row, each as large as its cell allows and centred.
+    """Show images on one black square, row by row, each as large as its cell allows and centred: four as two by two.
 
     Raises:
-      ValueError: another number of images.
+      ValueError: there is no image.
     """
-    if len(images) != COLUMNS * COLUMNS:
-        raise ValueError(f"{len(images)} images; the canvas has {COLUMNS * COLUMNS} cells")
-    cell = (CANVAS - GAP * (COLUMNS - 1)) // COLUMNS
+    if not images:
+        raise ValueError("a group without images has no picture; give at least one")
+    columns = math.isqrt(len(images) - 1) + 1
+    cell = (CANVAS - GAP * (columns - 1)) // columns
     canvas = Image.new("RGB", (CANVAS, CANVAS))
     for place, image in enumerate(images):
-        row, column = divmod(place, COLUMNS)
+        row, column = divmod(place, columns)
         scale = min(cell / image.width, cell / image.height)
         width, height = (max(1, round(side * scale)) for side in image.size)
         shown = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)

@@ -7,7 +7,7 @@ from jaxtyping import Int
 
 from clipjax.data.source import ImageSource
 from clipjax.errors import ConfigError, DataError
-from clipjax.texts.groups import draw_groups, draw_pairs
+from clipjax.texts.groups import GROUP, draw_groups, draw_pairs
 from clipjax.texts.prompts import Prompt
 from clipjax.texts.question import Question
 from clipjax.texts.record import Kind
@@ -30,12 +30,14 @@ def caption_questions(
     ]
 
 
-def group_questions(source: ImageSource, prompt: Prompt, labels: Labels, *, seed: int = 0) -> list[Question]:
-    """Ask, for each image, what a random group of its (pseudo-)label has in common (LatteCLIP).
+def group_questions(
+    source: ImageSource, prompt: Prompt, labels: Labels, *, size: int = GROUP, seed: int = 0
+) -> list[Question]:
+    """Ask, for each image, what a random group of `size` images of its (pseudo-)label has in common (LatteCLIP).
 
     The anchor's id comes first among the subjects, then the group's, so that a group is asked for once.
     """
-    groups = draw_groups(labels, seed=seed)
+    groups = draw_groups(labels, size=size, seed=seed)
     return [
         _question(
             prompt,

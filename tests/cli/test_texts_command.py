@@ -184,6 +184,7 @@ def test_files_of_one_name_are_told_apart(clipjax, store, tmp_path):
 
 MISTAKES = {
     "pairs below one": (["images={photos}", "pairs=-1"], ["pairs is -1"]),
+    "a group of none": (["images={photos}", "group_size=0"], ["group_size is 0", "from 1 to 100"]),
     "a seed below zero": (["images={photos}", "seed=-1"], ["seed is -1"]),
     "a budget that is a number": (["images={photos}", "budget=5"], ["budget", "budget.requests=N"]),
     "a budget of nothing": (["images={photos}", "budget.requests=0"], ["budget.requests is 0"]),

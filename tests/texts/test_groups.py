@@ -47,9 +47,18 @@ def test_the_canvas_keeps_proportions_and_centres():
     assert (rows[0], rows[-1]) == ((cell - cell // 2) // 2, (cell - cell // 2) // 2 + cell // 2 - 1)
 
 
-def test_another_number_of_images_is_refused():
-    with pytest.raises(ValueError, match="3 images"):
-        group_canvas([Image.new("RGB", (3, 3))] * 3)
+@pytest.mark.parametrize(("images", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4)])
+def test_groups_of_any_size_fill_a_square_row_by_row(images, columns):
+    pixels = np.asarray(group_canvas([Image.new("RGB", (9, 9), "white")] * images))[..., 0]
+    cell = (CANVAS - GAP * (columns - 1)) // columns
+    middles = [place * (cell + GAP) + cell // 2 for place in range(columns)]
+    shown = pixels[np.ix_(middles, middles)].ravel() > 128
+    assert shown.tolist() == [True] * images + [False] * (columns**2 - images)
+
+
+def test_a_group_without_images_has_no_picture():
+    with pytest.raises(ValueError, match="without images"):
+        group_canvas([])
 
 
 def test_a_pair_stands_side_by_side():

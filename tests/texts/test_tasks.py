@@ -65,6 +65,12 @@ def test_groups_show_four_images_of_the_anchors_label(source):
         assert [source.ids[n] for n in shades(question)] == list(question.subjects[1:])
 
 
+def test_groups_may_have_another_size(source):
+    questions = group_questions(source, PROMPTS.ask("group-caption", "dtd"), np.zeros(12, int), size=2)
+    assert {len(question.subjects) for question in questions} == {3}
+    assert {len(shades(question)) for question in questions} == {2}
+
+
 def test_classes_are_asked_about_several_times():
     questions = description_questions(["owl", "cat"], PROMPTS.descriptions("caltech101"), samples=2)
     assert len(questions) == 2 * 3 * 2

@@ -27,7 +27,8 @@ class TextFiles:
     differences and rewrites take the captions of the store itself, the first of each image.
 
     Group captions, and prompts that name a class, need to know which image is of which class. Nobody's
-    labels are used: `weights` label the `images` with the `classes` and templates, zero-shot. With `skip_bad`
+    labels are used: `weights` label the `images` with the `classes` and templates, zero-shot. A group has
+    `group_size` images. With `skip_bad`
     images that cannot be decoded are left out, and listed, instead of ending the run.
     """
 
@@ -43,6 +44,7 @@ class TextFiles:
     template: tuple[str, ...] = ()
     weights: str | None = None
     samples: int = 10
+    group_size: int = 4
     pairs: int = 1000
     seed: int = 0
     skip_bad: bool = False
@@ -52,6 +54,7 @@ class TextFiles:
 
         check_range(self, 1, math.inf, "samples", "pairs")
         check_range(self, 0, math.inf, "seed")
+        check_range(self, 1, 100, "group_size")
 
 
 def questions_of(files: TextFiles, store: str, progress: "Progress") -> "list[Question]":
@@ -94,7 +97,8 @@ class _Asking:
             names, labels = (self._classes().names, self._zero_shot()) if named else ((), None)
             return tasks.caption_questions(self._images(prompt), prompt, class_names=names, labels=labels)
         if kind == "group_caption":
-            return tasks.group_questions(self._images(prompt), prompt, self._zero_shot(), seed=files.seed)
+            labels, size = self._zero_shot(), files.group_size
+            return tasks.group_questions(self._images(prompt), prompt, labels, size=size, seed=files.seed)
         if kind == "class_description":
             return tasks.description_questions(self._classes(prompt).names, [prompt], samples=files.samples)
         if kind == "template":
