@@ -264,6 +264,13 @@ def test_a_frozen_tower_and_one_kind_of_text(written):
     assert not np.allclose(tuned.class_weights, written.zero_shot.class_weights)
 
 
+def test_a_frozen_text_encoder_stays_as_it_is(written):
+    tuned = clipjax.adapt("latteclip", written, trainable=("^vision/", "^image_projection/", "^logit_scale$"), **QUICK)
+    for a, b in zip(jax.tree.leaves(written.params["text"]), jax.tree.leaves(tuned.params["text"])):
+        assert_array_equal(a, b)
+    assert not np.array_equal(written.params["vision"]["class_embedding"], tuned.params["vision"]["class_embedding"])
+
+
 def test_a_stopped_run_goes_on_to_the_same_bits(written, tmp_path):
     whole = clipjax.adapt("latteclip", written, **QUICK)
     keeping = Keeping(every=2)
@@ -307,6 +314,7 @@ def test_texts_are_asked_for_only_where_they_are_used(written):
         ({"texts": []}, "texts is"),
         ({"branches": ["finetuned", "finetuned"]}, "none twice"),
         ({"alpha": 2.0}, "alpha is 2.0"),
+        ({"stopping": {"patience": -1}}, "patience is -1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(written, settings, words):

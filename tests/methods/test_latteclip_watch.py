@@ -8,21 +8,31 @@ import pytest
 from numpy.testing import assert_allclose
 
 import clipjax
-from clipjax.methods.latteclip.watch import Stopping, told_to_stop, unwatched, watch
+from clipjax.methods.latteclip.step import _entropy
+from clipjax.methods.latteclip.watch import (
+    Stopping,
+    agreement_so_far,
+    last_epoch,
+    told_to_stop,
+    unwatched,
+    watch,
+)
 from clipjax.texts.collected import Texts
 
 STEPS = 3
 PATIENT = Stopping(patience=2, gain=0.01)
 
 
-def watched_after(epochs, stopping=PATIENT):
+def watched_after(epochs, stopping=PATIENT, skipped=()):
     """Watch epochs given as (agreement, entropy, drift at the end), and return the state after each."""
     state, states = unwatched(), []
-    for agreement, entropy, drift in epochs:
+    for number, (agreement, entropy, drift) in enumerate(epochs):
         for step, off in enumerate((-0.02, 0.0, 0.02)):  # steps differ, their mean is the epoch's
+            if number * STEPS + step in skipped:
+                continue
             ends = jnp.asarray(step + 1 == STEPS)
             signs = (jnp.float32(agreement + off), jnp.float32(entropy), jnp.float32(drift if ends else 9.9))
-            state = watch(state, *signs, epoch_ends=ends, steps=STEPS, stopping=stopping)
+            state = watch(state, *signs, epoch=jnp.int32(number), epoch_ends=ends, stopping=stopping)
         states.append(state)
     return states
 
@@ -51,6 +61,29 @@ def test_an_epoch_is_judged_by_the_mean_of_its_steps_and_by_where_it_ends():
     state = watched_after([(0.5, 0.7, 0.1), (0.6, 0.4, 0.2)])[-1]
     assert_allclose([state[name] for name in ("agreement", "mixer_entropy", "drift")], [0.6, 0.4, 0.2], rtol=1e-5)
     assert not told_to_stop({"watched": state})
+
+
+def test_steps_that_were_skipped_have_no_part():
+    epochs = [(0.6, 0.7, 0.1)] * 4
+    whole = watched_after(epochs)[-1]
+    assert_allclose(agreement_so_far(watched_after(epochs[:1], skipped=[1])[-1]), 0.6, rtol=1e-5)
+    # an epoch without its last step is not judged, and does not run into the next one
+    some = watched_after(epochs, dataclasses.replace(PATIENT, patience=4), skipped=[5])[-1]
+    assert int(some["epochs"]) == 3 and int(whole["epochs"]) == 4
+    assert_allclose(some["agreement"], 0.6, rtol=1e-5)
+    assert not told_to_stop({"watched": some})
+
+
+def test_before_an_epoch_has_ended_nothing_is_said_of_one():
+    assert last_epoch(unwatched()) == {}
+    assert last_epoch(watched_after([(0.5, 0.7, 0.1)])[-1]) == {"agreement": 0.5, "mixer_entropy": 0.7, "drift": 0.1}
+
+
+@pytest.mark.parametrize(("rows", "kinds", "entropy"), [
+    ([[1.0, 1, 1]], 3, 1), ([[0.0, 2, 2]], 2, 1), ([[0.0, 0, 5]], 1, 1), ([[1.0, 0, 0]], 3, 0),
+])  # fmt: skip
+def test_entropy_is_one_where_all_kinds_count_alike_however_many_there_are(rows, kinds, entropy):
+    assert_allclose(_entropy(jnp.asarray(rows), kinds), entropy, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from clipjax.errors import ConfigError, DataError
 from clipjax.methods.contrastive import clamp_logit_scale
 from clipjax.methods.latteclip.algorithm import Branch, Mode, Rules, TextKind
 from clipjax.methods.latteclip.step import LatteStep, Reference
-from clipjax.methods.latteclip.watch import Stopping, told_to_stop, unwatched
+from clipjax.methods.latteclip.watch import Stopping, last_epoch, told_to_stop, unwatched
 from clipjax.methods.pseudo_labels import zero_shot_scores
 from clipjax.methods.text_pools import Pool, cut, text_pool
 from clipjax.parallel.mesh import make_mesh
@@ -36,7 +36,7 @@ class Config:
     says how often the prototypes that texts are weighed against are taken anew. `alpha` is how far prototypes
     move towards the texts at each step. `mode`, `texts`, `branches` and `renormalize` are those of `Rules`;
     texts are weighed against the prototypes at the start of the epoch or the `current` ones (`reference`).
-    `trainable` are patterns on parameter paths; "logit_scale" alone trains hardly more than the prototypes.
+    `trainable` are patterns on parameter paths; "^logit_scale$" alone leaves all to the prototypes.
     Images are cropped to at least the share `crop`; colours are changed with probability `jitter`, and
     dropped with `grayscale`, as the authors did. `stopping` says when to end before all steps are done, by what can
     be known without labels; the authors took the last epoch, and that is the default.
@@ -111,7 +111,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
             tuple(len(texts) for texts in problem.prompts),
             per_epoch,
             config.reference,
-            config.stopping,
+            config.stopping if config.stopping.patience else Stopping(),
         ),
         optimizer=dataclasses.replace(optimizer, warmup=optimizer.warmup or round(config.warmup_share * steps)),
         steps=steps,
@@ -130,8 +130,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     fitted = run.fit(stage)
     params = join(fitted.trainable if fitted.average is None else fitted.average, frozen)
     counts: dict[str, object] = {"images": len(source), "steps": fitted.steps, "skipped_steps": fitted.skipped}
-    signs = ("agreement", "drift", "mixer_entropy")
-    counts["last_epoch"] = {name: round(float(fitted.carry["watched"][name]), 4) for name in signs}
+    counts["last_epoch"] = last_epoch(fitted.carry["watched"])
     return Classifier(problem.model, params, problem.class_names, fitted.carry["prototypes"], counts)
 
 

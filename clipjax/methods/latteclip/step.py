@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from clipjax.classify.classifier import mean_class_weights
 from clipjax.losses import ClipLossOverMesh
 from clipjax.methods.latteclip.algorithm import Rules, objective
-from clipjax.methods.latteclip.watch import Stopping, watch
+from clipjax.methods.latteclip.watch import Stopping, agreement_so_far, watch
 from clipjax.methods.text_pools import drawn
 from clipjax.models.clip import CLIP, unit
 from clipjax.parallel.mesh import rows
@@ -54,7 +54,8 @@ class LatteStep:
             )
         )
         prototypes = carry["prototypes"]
-        reference = jnp.where(step % self.steps_per_epoch == 0, prototypes, carry["reference"])
+        epoch = jnp.asarray(step, jnp.int32) // self.steps_per_epoch
+        reference = jnp.where(carry["watched"]["epoch"] != epoch, prototypes, carry["reference"])
         scale = jnp.exp(params["logit_scale"].astype(jnp.float32))
         loss, out = objective(
             images,
@@ -73,15 +74,14 @@ class LatteStep:
         signs = {
             "agreement": jnp.mean(out["labels"] == batch["labels"]),
             "drift": 1 - jnp.mean(jnp.sum(moved * carry["first"], axis=1)),
-            "mixer_entropy": _entropy(out["weights"]),
+            "mixer_entropy": _entropy(out["weights"], len(self.rules.texts)),
         }
         ends = (step + 1) % self.steps_per_epoch == 0
-        steps = self.steps_per_epoch
-        watched = watch(carry["watched"], **signs, epoch_ends=ends, steps=steps, stopping=self.stopping)
+        watched = watch(carry["watched"], **signs, epoch=epoch, epoch_ends=ends, stopping=self.stopping)
         metrics = {
             "logit_scale": scale,
             **signs,
-            "epoch_agreement": watched["agreement"],
+            "epoch_agreement": agreement_so_far(watched),
             "loss_finetuned": out["loss_finetuned"],
             "loss_zero_shot": out["loss_zero_shot"],
         }
@@ -94,8 +94,10 @@ class LatteStep:
         return unit(model.encode_text(params, drawn(pool, owners, key)))
 
 
-def _entropy(weights: Float[Array, "batch texts"]) -> Float[Array, ""]:
-    """Say how evenly texts are blended: 0 where one counts alone, 1 where all count alike."""
+def _entropy(weights: Float[Array, "batch texts"], kinds: int) -> Float[Array, ""]:
+    """Say how evenly so many kinds of texts are blended: 0 where one counts alone, 1 where all do alike, or are one."""
+    if kinds == 1:
+        return jnp.ones(())
     shares = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1e-12)
     logarithms = jnp.where(shares > 0, jnp.log(jnp.maximum(shares, 1e-12)), 0.0)
-    return jnp.mean(-jnp.sum(shares * logarithms, axis=1)) / jnp.log(3.0)
+    return jnp.mean(-jnp.sum(shares * logarithms, axis=1)) / jnp.log(float(kinds))

@@ -7,9 +7,12 @@ how evenly texts are blended (0: one counts alone, 1: all alike).
 """
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from clipjax.training.settings import check_range
 
 Watched = dict[str, Array]
 
@@ -30,13 +33,19 @@ class Stopping:
     most_drift: float = 0.5
     least_entropy: float = 0.05
 
+    def __post_init__(self):
+        check_range(self, 0, math.inf, "patience")
+        check_range(self, 0, 1, "gain", "most_fall", "least_entropy")
+        check_range(self, 0, 2, "most_drift")
+
 
 def unwatched() -> Watched:
     """Return the state before the first step."""
-    nothing = {name: jnp.zeros(()) for name in ("agreement", "mixer_entropy", "drift")}
-    sums = {f"sum_{name}": jnp.zeros(()) for name in ("agreement", "mixer_entropy")}
-    counts = {"epochs_without_gain": jnp.zeros((), jnp.int32), "stop": jnp.zeros((), bool)}
-    return {**nothing, **sums, **counts, "best_agreement": jnp.full((), -1.0)}
+    nothing = {name: jnp.zeros(()) for name in ("agreement", "mixer_entropy", "drift", "sum_agreement", "sum_entropy")}
+    counts = {name: jnp.zeros((), jnp.int32) for name in ("steps", "epochs", "epochs_without_gain")}
+    # numbers of epochs begin with 0
+    begun = {"epoch": jnp.full((), -1, jnp.int32), "best_agreement": jnp.full((), -1.0)}
+    return {**nothing, **counts, **begun, "stop": jnp.zeros((), bool)}
 
 
 def watch(
@@ -45,37 +54,45 @@ def watch(
     mixer_entropy: Float[Array, ""],
     drift: Float[Array, ""],
     *,
-    epoch_ends: Array,
-    steps: int,
+    epoch: Int[Array, ""],
+    epoch_ends: Bool[Array, ""],
     stopping: Stopping,
 ) -> Watched:
-    """Add a step, and judge the epoch of so many `steps` where it ends.
+    """Add a step of epoch number `epoch`, and judge the epoch if it ends with this step.
 
-    The result's `agreement`, `mixer_entropy` and `drift` are those of the last epoch that ended.
+    The result's `agreement`, `mixer_entropy` and `drift` are those of the last epoch that was judged, `epochs` counts
+    them. Steps that were skipped, as their numbers were not finite, have no part; an epoch whose last step was
+    skipped is not judged.
     """
-    sums = {
-        "agreement": watched["sum_agreement"] + agreement,
-        "mixer_entropy": watched["sum_mixer_entropy"] + mixer_entropy,
-    }
-    mean = {name: total / steps for name, total in sums.items()}
+    begins = watched["epoch"] != epoch
+    added = {"sum_agreement": agreement, "sum_entropy": mixer_entropy, "steps": 1}
+    sums = {name: jnp.where(begins, 0, watched[name]) + value for name, value in added.items()}
+    mean, entropy = sums["sum_agreement"] / sums["steps"], sums["sum_entropy"] / sums["steps"]
     best = watched["best_agreement"]
-    gained = mean["agreement"] >= best + stopping.gain
-    without = jnp.where(gained, 0, watched["epochs_without_gain"] + 1)
-    wrong = (
-        (mean["agreement"] < best - stopping.most_fall)
-        | (drift > stopping.most_drift)
-        | (mean["mixer_entropy"] < stopping.least_entropy)
-    )
+    without = jnp.where(mean >= best + stopping.gain, 0, watched["epochs_without_gain"] + 1)
+    wrong = (mean < best - stopping.most_fall) | (drift > stopping.most_drift) | (entropy < stopping.least_entropy)
     judged = {
-        **mean,
+        "agreement": mean,
+        "mixer_entropy": entropy,
         "drift": drift,
-        "best_agreement": jnp.maximum(best, mean["agreement"]),
+        "best_agreement": jnp.maximum(best, mean),
+        "epochs": watched["epochs"] + 1,
         "epochs_without_gain": without,
         "stop": wrong | (without >= stopping.patience) if stopping.patience else watched["stop"],
-        **{f"sum_{name}": jnp.zeros(()) for name in sums},
     }
-    going_on = {**watched, **{f"sum_{name}": total for name, total in sums.items()}}
-    return {name: jnp.where(epoch_ends, judged[name], value) for name, value in going_on.items()}
+    going_on = {**watched, **sums, "epoch": epoch}
+    return {name: jnp.where(epoch_ends, judged.get(name, value), value) for name, value in going_on.items()}
+
+
+def agreement_so_far(watched: Watched) -> Float[Array, ""]:
+    """Return the mean agreement of the steps of the present epoch."""
+    return watched["sum_agreement"] / jnp.maximum(watched["steps"], 1)
+
+
+def last_epoch(watched: Watched) -> dict[str, float]:
+    """Return in plain numbers what was seen of the last epoch that was judged, nothing before there is one."""
+    signs = ("agreement", "drift", "mixer_entropy")
+    return {name: round(float(watched[name]), 4) for name in signs} if int(watched["epochs"]) else {}
 
 
 def told_to_stop(carry: dict[str, Watched]) -> Array:
