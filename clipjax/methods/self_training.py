@@ -31,6 +31,7 @@ from clipjax.training.partition import join, split
 from clipjax.training.run import Run
 from clipjax.training.settings import check_range
 from clipjax.training.stage import Stage
+from clipjax.weights.fingerprint import fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     """
     classifier = problem.zero_shot
     scored = zero_shot_scores(problem, run)
-    scores, kept = scored.scores, []
+    scores, rounds = scored.scores, []
     for number in range(config.rounds):
         probabilities = np.asarray(jax.nn.softmax(jnp.asarray(scores)))
         sure = np.flatnonzero(probabilities.max(1) >= config.confidence)
@@ -100,12 +101,13 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
             )
         labels = probabilities.argmax(1)[sure].astype(np.int32)
         stage = _round(problem, classifier, config, run, number, scored.images.select(sure), labels, len(scores))
-        params = join(run.fit(stage).trainable, stage.frozen["params"])
-        classifier = dataclasses.replace(classifier, params=params)
-        kept.append(len(sure))
+        fitted = run.fit(stage)
+        tuned = fitted.trainable if fitted.average is None else fitted.average
+        classifier = dataclasses.replace(classifier, params=join(tuned, stage.frozen["params"]))
+        rounds.append({"kept": len(sure), "steps": fitted.steps, "skipped_steps": fitted.skipped})
         if number + 1 < config.rounds:
-            scores = _relabelled(classifier, scored.images, run, number, (problem.identity, config))
-    counts: dict[str, object] = {"images": len(scored.images), "kept": kept}
+            scores = _relabelled(classifier, scored.images, run, number)
+    counts: dict[str, object] = {"images": len(scored.images), "rounds": rounds}
     return dataclasses.replace(classifier, provenance=counts)
 
 
@@ -122,7 +124,7 @@ def _round(
     mesh = make_mesh() if run.mesh is None else run.mesh
     trainable, frozen = split(classifier.params, config.trainable)
     batch_size = fitting_batch(config.batch_size, len(source), mesh)
-    steps = max(1, round(config.epochs * images / config.rounds / config.batch_size))
+    steps = max(1, round(config.epochs * images / config.rounds / batch_size))
     clip, optimizer, seed = problem.model.config, config.optimizer, config.seed + number
     view = augmented_view(
         clip.image_size, clip.mean, clip.std,
@@ -143,9 +145,10 @@ def _round(
     )  # fmt: skip
 
 
-def _relabelled(classifier: Classifier, images: ImageSource, run: Run, number: int, depends: Any) -> np.ndarray:
+def _relabelled(classifier: Classifier, images: ImageSource, run: Run, number: int) -> np.ndarray:
     def predict():
         rows, _, _ = embed_images(classifier.model, classifier.params, images, progress=run.progress)
         return {"scores": classifier.scores_of(rows)}
 
+    depends = (repr(classifier.model), fingerprint(classifier.params), images.fingerprint)
     return run.once(f"labels-{number + 1}", predict, depends=depends)["scores"]

@@ -3,13 +3,16 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import clipjax
 from clipjax.data.source import UNKNOWN
 from clipjax.errors import ConfigError, DataError
-from clipjax.methods.finetune import prompt_tokens
+from clipjax.losses import clip_loss
+from clipjax.methods.contrastive import Contrastive
+from clipjax.methods.finetune import ClassCaptions, prompt_tokens
 from clipjax.methods.pseudo_labels import pseudo_labels
+from clipjax.parallel.mesh import make_mesh
 
 FEW_STEPS = {"epochs": 4, "batch_size": 12, "flip": 0.0, "optimizer": {"lr": 3e-3}}
 
@@ -28,6 +31,25 @@ def test_without_shots_no_label_is_seen(problem):
     )
     for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params)):
         assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_rows_of_one_class_as_negatives_are_plain_infonce(problem, devices):
+    images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
+    labels = np.array([0, 1, 1, 0], np.int32)
+    contrastive = Contrastive(problem.model, make_mesh(devices=jax.devices()[:devices]))
+    frozen = {"params": {}, **prompt_tokens(problem)}
+    batch = {"images": images, "labels": labels}
+    key = jax.random.key(0)
+    found = {
+        negatives: ClassCaptions(contrastive, negatives)(problem.params, frozen, {}, batch, key, 0)[0]
+        for negatives in (True, False)
+    }
+    image = problem.model.encode_image(problem.params, images)
+    text = problem.model.encode_text(problem.params, frozen["prompts"][labels, 0])
+    scale = np.exp(problem.params["logit_scale"])
+    assert_allclose(found[True], clip_loss(image, text, scale), rtol=1e-5)
+    assert not np.isclose(found[True], found[False], rtol=1e-3)
 
 
 def test_trainable_patterns_leave_the_rest_alone(problem):
