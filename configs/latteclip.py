@@ -10,6 +10,8 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from clipjax.data.glyph_captions import DIGIT_TEMPLATES
+
 
 class Recipe(NamedTuple):
     """What differs between data sets."""
@@ -36,11 +38,12 @@ PUBLISHED = {
 }
 
 TESTBED = {"testbed_eurosat": Recipe("a centered satellite photo of {}."), "testbed_pacs_cartoon": Recipe()}
+QUICKSTART = "quickstart"
 
 
 def get_config(dataset: str = "") -> ConfigDict:
     """Return the configuration for a data set of the authors or of ours, or, without a name, for any other."""
-    known = {"": Recipe(), **PUBLISHED, **TESTBED}
+    known = {"": Recipe(), **PUBLISHED, **TESTBED, QUICKSTART: Recipe()}
     if dataset not in known:
         raise ValueError(f"no data set {dataset!r}; known are {', '.join(filter(None, known))}")
     recipe = known[dataset]
@@ -69,10 +72,22 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.seed = 0
     config.optimizer = ConfigDict({"name": "adamw", "lr": 1e-7, "b2": 0.98, "eps": 1e-6})
     config.optimizer.weight_decay = recipe.weight_decay
+    config.stopping = ConfigDict({"patience": 0})
     if dataset in PUBLISHED:
+        # the images of CoOp's train and val parts, and its test part to measure on
+        config.problem.where, config.problem.test_split = ("split=train", "split=val"), "test"
         config.batch_size, config.steps, config.optimizer.warmup = 512, recipe.steps, recipe.warmup
         config.steps_per_epoch = recipe.steps_per_epoch
     else:
         config.batch_size, config.epochs = 64, 15.0
+    if dataset in TESTBED:
+        config.problem.where, config.problem.test_where = ("testbed=target-train",), ("testbed=target-test",)
+        config.epochs, config.optimizer.lr = 3.0, 3e-4
+    if dataset == "testbed_pacs_cartoon":
+        config.problem.where += ("extra=cartoon",)
+        config.problem.test_where += ("extra=cartoon",)
+    if dataset == QUICKSTART:  # what `clipjax quickstart` does, for other small CLIPs
+        config.problem.template = DIGIT_TEMPLATES
+        config.epochs, config.optimizer.lr = 7.0, 3e-4
     config.run = ConfigDict({"fsdp": 1, "checkpoint_every": 500, "log_every": 20})
     return config

@@ -42,5 +42,10 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.batch_size = 64
     config.optimizer = ConfigDict({"name": "adamw", "lr": 1e-5, "weight_decay": 0.1})
     config.seed = 0
+    if dataset.startswith("testbed_"):
+        domain = ("extra=cartoon",) if dataset == "testbed_pacs_cartoon" else ()
+        config.problem.where = ("testbed=target-train", *domain)
+        config.problem.test_where = ("testbed=target-test", *domain)
+        config.epochs, config.optimizer.lr, config.confidence = 3.0, 1e-4, 0.5
     config.run = ConfigDict({"fsdp": 1, "checkpoint_every": 500, "log_every": 20})
     return config

@@ -47,6 +47,10 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.batch_size = 32
     config.ensemble = 1
     config.seed = 0
+    if dataset.startswith("testbed_"):
+        domain = ("extra=cartoon",) if dataset == "testbed_pacs_cartoon" else ()
+        config.problem.where = ("testbed=target-train", *domain)
+        config.problem.test_where = ("testbed=target-test", *domain)
     config.optimizer = ConfigDict({"name": "sgd", "lr": 2e-3, "weight_decay": 5e-4})
     config.run = ConfigDict({"fsdp": 1, "checkpoint_every": 1000, "log_every": 50})
     return config

@@ -1,6 +1,7 @@
 """clipjax quickstart: adapt a CLIP to real images without labels, offline, in about a minute."""
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ METHODS: dict[str, dict[str, Any]] = {
         "epochs": 15,
         "batch_size": 64,
         "flip": 0.0,
+        "optimizer": {"lr": 3e-4},
+    },
+    "latteclip": {
+        "epochs": 7,
+        "batch_size": 64,
         "optimizer": {"lr": 3e-4},
     },
 }
@@ -41,14 +47,22 @@ def run(args: argparse.Namespace) -> None:
     import logging
 
     from clipjax.cli.adapt import adapt_and_measure
-    from clipjax.cli.console import note, print_json, print_table
+    from clipjax.cli.console import note, print_json, print_table, progress
     from clipjax.cli.problem_files import Opened
+    from clipjax.cli.quickstart_texts import digit_texts
     from clipjax.cli.run_settings import RunSettings, log_to_stderr
+    from clipjax.outputs import check_free
+    from clipjax.weights.embedded import EMBEDDED
+    from clipjax.weights.load import resolve
 
     log_to_stderr(logging.WARNING)
     start = time.monotonic()
-    problem, test = digits_problem(args.weights)
     folder = Path(args.output)
+    check_free(folder / "texts.jsonl", overwrite=True)
+    weights = resolve(args.weights or EMBEDDED)
+    problem, test = digits_problem(weights)
+    texts = digit_texts(problem, weights, folder, progress)
+    problem = dataclasses.replace(problem, texts=texts)
     rows = []
     for method, values in METHODS.items():
         settings = RunSettings(checkpoint_every=100)
@@ -73,18 +87,16 @@ def run(args: argparse.Namespace) -> None:
         note(f"{row['method']}: {folder / row['method'] / 'model'} loads in clipjax and in transformers")
 
 
-def digits_problem(weights: str | None = None):
-    """Build the problem: a CLIP, the embedded one by default, the digits to adapt to, and those to measure on."""
+def digits_problem(weights: Path):
+    """Build the problem: a CLIP, the digits to adapt to, and those to measure on."""
     from clipjax.classify.problem import make_problem
     from clipjax.data.digits import DIGIT_NAMES, handwritten_digits
     from clipjax.data.glyph_captions import DIGIT_TEMPLATES
     from clipjax.inputs.tokenizer import load_tokenizer
-    from clipjax.weights.embedded import EMBEDDED
-    from clipjax.weights.load import load, resolve
+    from clipjax.weights.load import load
 
-    place = resolve(weights or EMBEDDED)
-    model, params = load(place)
+    model, params = load(weights)
     problem = make_problem(
-        model, params, load_tokenizer(place), DIGIT_NAMES, handwritten_digits("adapt"), templates=DIGIT_TEMPLATES
+        model, params, load_tokenizer(weights), DIGIT_NAMES, handwritten_digits("adapt"), templates=DIGIT_TEMPLATES
     )
     return problem, handwritten_digits("test")

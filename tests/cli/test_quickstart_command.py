@@ -1,11 +1,16 @@
+import dataclasses
 import json
 
 import jax
 import pytest
 
+from clipjax.classify.problem import unlabelled
 from clipjax.classify.saved import load_classifier
+from clipjax.cli.main import main
 from clipjax.cli.quickstart import METHODS, digits_problem
+from clipjax.cli.quickstart_texts import digit_texts
 from clipjax.data.digits import handwritten_digits
+from clipjax.progress import silent
 from clipjax.weights.embedded import EMBEDDED
 from clipjax.weights.load import load
 
@@ -15,8 +20,6 @@ def shown(tmp_path_factory):
     """What `clipjax quickstart --json` prints, and where its files are."""
     import contextlib
     import io
-
-    from clipjax.cli.main import main
 
     folder = tmp_path_factory.mktemp("quickstart") / "run"
     printed = io.StringIO()
@@ -49,9 +52,29 @@ def test_three_parts_share_no_image_and_are_all():
 
 
 def test_methods_see_no_label():
-    problem, _ = digits_problem()
+    problem, _ = digits_problem(EMBEDDED)
     assert set(problem.unlabelled.labels.tolist()) == {-1}
     assert not any(problem.unlabelled.classnames)
+
+
+def test_texts_are_the_same_without_labels(tmp_path):
+    problem, _ = digits_problem(EMBEDDED)
+    some = problem.images.select(range(24))
+    erased = unlabelled(some)
+    assert set(some.labels.tolist()) - set(erased.labels.tolist())
+    written = [
+        digit_texts(dataclasses.replace(problem, images=images), EMBEDDED, tmp_path / name, silent)
+        for name, images in (("known", some), ("erased", erased))
+    ]
+    assert written[0] == written[1]
+    assert {len(written[0].of_kind[kind]) for kind in ("caption", "group_caption")} == {24}
+
+
+def test_an_output_that_is_a_file_is_refused_at_once(tmp_path, capsys):
+    place = tmp_path / "file"
+    place.write_text("mine")
+    assert main(["quickstart", "-o", str(place)]) == 2
+    assert "is a file" in capsys.readouterr().err and place.read_text() == "mine"
 
 
 def test_embedded_model_is_half_precision_on_disk_and_single_in_memory():

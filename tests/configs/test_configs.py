@@ -5,15 +5,21 @@ import pytest
 
 from clipjax.cli.pretrain_files import PretrainFiles
 from clipjax.cli.problem_files import ProblemFiles
+from clipjax.cli.quickstart import METHODS as QUICKSTART
 from clipjax.cli.run_settings import RunSettings
+from clipjax.data.glyph_captions import DIGIT_TEMPLATES
 from clipjax.methods import METHODS, method_named
 from clipjax.methods.pretrain import Config as PretrainConfig
 from clipjax.training.settings import from_mapping
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ALL = [("pretrain", name) for name in ("glyphs", "images", "vit_l14")]
-ALL += [("latteclip", name) for name in ("", "caltech101", "eurosat", "food101", "ucf101", "testbed_pacs_cartoon")]
+ALL += [
+    ("latteclip", name)
+    for name in ("", "caltech101", "eurosat", "food101", "ucf101", "testbed_pacs_cartoon", "quickstart")
+]
 ALL += [("upl", name) for name in ("", "eurosat", "dtd", "testbed_eurosat")]
+ALL += [("self_training", name) for name in ("", "testbed_eurosat", "testbed_pacs_cartoon")]
 ALL += [("finetune", name) for name in ("", "eurosat", "dtd", "pacs")]
 
 
@@ -37,3 +43,21 @@ def test_every_setting_is_one_that_something_reads(file, argument):
 def test_unknown_argument_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="known are glyphs, images, vit_l14"):
         runpy.run_path(str(CONFIGS / "pretrain.py"))["get_config"]("imagenet")
+
+
+def test_the_quickstart_s_configuration_is_what_the_command_does():
+    config = runpy.run_path(str(CONFIGS / "latteclip.py"))["get_config"]("quickstart").to_dict()
+    assert config["problem"]["template"] == DIGIT_TEMPLATES
+    for name, value in QUICKSTART["latteclip"].items():
+        inside = value if isinstance(value, dict) else {"": value}
+        found = config[name] if isinstance(value, dict) else {"": config[name]}
+        assert inside.items() <= found.items(), name
+
+
+@pytest.mark.parametrize("domain", ["testbed_eurosat", "testbed_pacs_cartoon"])
+def test_all_methods_adapt_to_the_same_images_of_a_testbed_domain(domain):
+    selected = set()
+    for file in ("latteclip", "self_training", "upl"):
+        problem = runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"](domain).problem
+        selected.add((problem.where, problem.test_where, problem.template))
+    assert len(selected) == 1
