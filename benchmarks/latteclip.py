@@ -28,6 +28,7 @@ from clipjax.methods.contrastive import clamp_logit_scale
 from clipjax.methods.latteclip import Config
 from clipjax.methods.latteclip.algorithm import Rules
 from clipjax.methods.latteclip.step import LatteStep
+from clipjax.methods.latteclip.watch import unwatched
 from clipjax.methods.text_pools import cut
 from clipjax.models.clip import CLIP, Params, unit
 from clipjax.models.config import CLIPConfig
@@ -125,7 +126,7 @@ class ClipjaxStep:
         mesh = make_mesh(devices=jax.devices()[:1])
         batch, classes = len(inputs.images), len(inputs.prompts)
         latte = LatteStep(model, mesh, Rules(), (1,) * classes, steps_per_epoch=1000)
-        carry = dict.fromkeys(("prototypes", "reference", "first"), prototypes)
+        carry = {**dict.fromkeys(("prototypes", "reference", "first"), prototypes), "watched": unwatched()}
         self._program = Program(latte, optimizer.structure(), clamp_logit_scale, mesh, FSDP, REPLICATED)
         state = initial_state(params, optimizer.init(params), carry, averaged=False, seed=0)
         # a copy: the step reuses its memory, which torch's params and equal leaves may share
