@@ -16,7 +16,7 @@ SECTIONS = [
     pytest.param("encoders", marks=pytest.mark.slow),
     pytest.param("openai", marks=pytest.mark.slow),
     "hostile",
-    "tokenizer preprocess contrastive metrics latteclip",
+    "tokenizer preprocess contrastive metrics latteclip coft",
 ]
 
 
