@@ -1,12 +1,14 @@
 """Run a tower over many images or texts: batches of one compiled size, results in order, bounded memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from clipjax.classify.classifier import Classifier
+from clipjax.classify.ensemble import Ensemble
 from clipjax.data.loader import BadImage, image_batches
 from clipjax.data.source import ImageSource
 from clipjax.errors import ConfigError
@@ -35,26 +37,53 @@ def embed_images(
     Raises:
       DataError: an image cannot be decoded and `skip_bad` is false, or not one can.
     """
-    parts, indices, skipped = [], [], []
     batch_size = min(batch_size, len(source))
     stream = image_embedding_batches(model, params, source, batch_size=batch_size, skip_bad=skip_bad)
-    for rows, embeddings, bad in progress(stream, total=len(source), label="encoding images", step=batch_size):
-        indices.append(rows)
-        parts.append(embeddings)
-        skipped += bad
-    return np.concatenate(parts), np.concatenate(indices), skipped
+    return _collected(progress(stream, total=len(source), label="encoding images", step=batch_size))
+
+
+def score_images(
+    classifier: Classifier | Ensemble,
+    source: ImageSource,
+    *,
+    batch_size: int = 64,
+    skip_bad: bool = False,
+    progress: Progress = silent,
+) -> tuple[Float[np.ndarray, "images classes"], np.ndarray, list[BadImage]]:
+    """Score a source's images, prepared as the classifier's model was trained and measured.
+
+    Returns:
+      The scores, the positions in the source that they belong to, and the images that were skipped.
+
+    Raises:
+      DataError: an image cannot be decoded and `skip_bad` is false, or not one can.
+    """
+    model, batch_size = classifier.model, min(batch_size, len(source))
+    encode = lambda pixels: classifier.scores(_normalised(model, pixels))
+    stream = _encoded_batches(encode, model, source, batch_size, skip_bad)
+    return _collected(progress(stream, total=len(source), label="encoding images", step=batch_size))
 
 
 def image_embedding_batches(
     model: CLIP, params: Params, source: ImageSource, *, batch_size: int, skip_bad: bool
 ) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "batch dim"], list[BadImage]]]:
     """Yield (positions, embeddings, skipped) for each batch; the next batch is decoded meanwhile."""
+    return _encoded_batches(lambda pixels: encode_pixels(model, params, pixels), model, source, batch_size, skip_bad)
+
+
+def _encoded_batches(
+    encode: Callable[[UInt8[np.ndarray, "batch height width 3"]], Array],
+    model: CLIP,
+    source: ImageSource,
+    batch_size: int,
+    skip_bad: bool,
+) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "batch dim"], list[BadImage]]]:
     size, rule = model.config.image_size, model.config.preprocessing
     waiting = None
     batches = image_batches(source, lambda image: crop_uint8(image, size, rule), batch_size, skip_bad=skip_bad)
     for indices, pixels, bad in batches:
         padded = np.pad(pixels, [(0, batch_size - len(pixels)), (0, 0), (0, 0), (0, 0)])
-        encoded = encode_pixels(model, params, padded)
+        encoded = encode(padded)
         if waiting is not None:
             yield _fetched(*waiting)
         waiting = indices, encoded, bad
@@ -71,8 +100,22 @@ def encode_pixels(
 
 @jax.jit(static_argnums=0)
 def _encode_pixels(model: CLIP, params: Params, pixels):
+    return model.encode_image(params, _normalised(model, pixels))
+
+
+@jax.jit(static_argnums=0)
+def _normalised(model: CLIP, pixels):
     mean, std = jnp.asarray(model.config.mean, jnp.float32), jnp.asarray(model.config.std, jnp.float32)
-    return model.encode_image(params, (pixels.astype(jnp.float32) / 255 - mean) / std)
+    return (pixels.astype(jnp.float32) / 255 - mean) / std
+
+
+def _collected(stream) -> tuple[np.ndarray, np.ndarray, list[BadImage]]:
+    parts, indices, skipped = [], [], []
+    for rows, results, bad in stream:
+        indices.append(rows)
+        parts.append(results)
+        skipped += bad
+    return np.concatenate(parts), np.concatenate(indices), skipped
 
 
 def _fetched(indices, encoded, bad):

@@ -1,22 +1,26 @@
 """A classifier as a directory: a checkpoint that loads anywhere, and beside it what makes it a classifier.
 
 The checkpoint is in Hugging Face's layout (in OpenCLIP's for a ResNet, which transformers does not
-know), so that the directory is at home in PyTorch as it is.
+know), so that the directory is at home in PyTorch as it is. An ensemble is a directory of such directories.
 """
 
 import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from clipjax.classify.classifier import Classifier
+from clipjax.classify.ensemble import Ensemble
 from clipjax.errors import CheckpointError
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.tokenizer_writer import write_tokenizer
-from clipjax.models.config import ResNetConfig
+from clipjax.models.clip import CLIP
+from clipjax.models.config import ResNetConfig, ViTConfig
+from clipjax.outputs import new_directory
 from clipjax.weights.load import load
 from clipjax.weights.save import save
 
@@ -24,7 +28,7 @@ _HEAD, _NOTE = "classifier.npz", "classifier.json"
 
 
 def save_classifier(
-    folder: str | os.PathLike, classifier: Classifier, tokenizer: Tokenizer, *, overwrite: bool = False
+    folder: str | os.PathLike, classifier: Classifier | Ensemble, tokenizer: Tokenizer, *, overwrite: bool = False
 ) -> None:
     """Write a classifier's checkpoint, tokenizer, class weights and provenance, whole or not at all.
 
@@ -32,22 +36,31 @@ def save_classifier(
       OutputError: `folder` exists and `overwrite` is false, or cannot be written.
     """
     note = {"class_names": list(classifier.class_names), "provenance": classifier.provenance}
+    if isinstance(classifier, Ensemble):
+        with new_directory(folder, overwrite=overwrite) as place:
+            for number, member in enumerate(classifier.members, 1):
+                save_classifier(place / _member(number), member, tokenizer)
+            _write_note(place, {**note, "members": len(classifier.members)})
+        return
+    if classifier.features != "embedding":
+        note["features"] = classifier.features
 
     def add(place: Path) -> None:
         write_tokenizer(place, place, tokenizer)
         head = {"class_weights": np.asarray(classifier.class_weights)}
-        if classifier.bias is not None:
-            head["bias"] = np.asarray(classifier.bias)
+        for name in ("bias", "visual_prompts"):
+            if getattr(classifier, name) is not None:
+                head[name] = np.asarray(getattr(classifier, name))
         with (place / _HEAD).open("wb") as file:
             np.savez(file, **head)  # pyright: ignore[reportArgumentType]
-        (place / _NOTE).write_text(json.dumps(note, indent=1, default=str) + "\n", encoding="utf-8")
+        _write_note(place, note)
 
     resnet = isinstance(classifier.model.config.vision, ResNetConfig)
     format = "openclip" if resnet else "huggingface"
     save(folder, classifier.model, classifier.params, format, overwrite=overwrite, extra=add)
 
 
-def load_classifier(folder: str | os.PathLike) -> Classifier:
+def load_classifier(folder: str | os.PathLike) -> Classifier | Ensemble:
     """Read what `save_classifier` wrote.
 
     Raises:
@@ -56,21 +69,51 @@ def load_classifier(folder: str | os.PathLike) -> Classifier:
     place = Path(folder)
     try:
         note = json.loads((place / _NOTE).read_text(encoding="utf-8"))
+        if "members" in note:
+            members = [_read_member(place / _member(number)) for number in range(1, int(note["members"]) + 1)]
+            return Ensemble(tuple(members), dict(note["provenance"]))
+        features: Literal["embedding", "pooled"] = note.get("features", "embedding")
+        if features not in ("embedding", "pooled"):
+            raise ValueError(f"it is for features {features!r}")
         with np.load(place / _HEAD, allow_pickle=False) as head:
-            weights, bias = head["class_weights"], head.get("bias")
+            weights, bias, prompts = head["class_weights"], head.get("bias"), head.get("visual_prompts")
         names, provenance = tuple(note["class_names"]), dict(note["provenance"])
     except FileNotFoundError as error:
         raise CheckpointError(f"{place}: holds no classifier ({Path(error.filename).name} is missing)") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{place}: the classifier is damaged ({error}); copy it again") from None
     model, params = load(place)
-    if weights.shape != (len(names), model.config.embed_dim) or (bias is not None and bias.shape != (len(names),)):
+    dim = _feature_count(model) if features == "pooled" else model.config.embed_dim
+    if weights.shape != (len(names), dim) or (bias is not None and bias.shape != (len(names),)):
         raise CheckpointError(f"{place / _HEAD}: {weights.shape} does not fit {len(names)} classes; copy it again")
+    if prompts is not None and not _fit(prompts, model):
+        raise CheckpointError(f"{place / _HEAD}: {prompts.shape} are no prompts of this image tower; copy it again")
+    array = lambda numbers: None if numbers is None else jnp.asarray(numbers, jnp.float32)
     return Classifier(
-        model,
-        params,
-        names,
-        jnp.asarray(weights, jnp.float32),
-        provenance,
-        None if bias is None else jnp.asarray(bias, jnp.float32),
+        model, params, names, jnp.asarray(weights, jnp.float32), provenance, array(bias), array(prompts), features
     )
+
+
+def _member(number: int) -> str:
+    return f"member-{number}"
+
+
+def _read_member(place: Path) -> Classifier:
+    found = load_classifier(place)
+    if not isinstance(found, Classifier):
+        raise CheckpointError(f"{place}: is an ensemble inside of another; copy it again")
+    return found
+
+
+def _write_note(place: Path, note: dict[str, object]) -> None:
+    (place / _NOTE).write_text(json.dumps(note, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _feature_count(model: CLIP) -> int | None:
+    vision = model.config.vision
+    return vision.width if isinstance(vision, ViTConfig) else vision.features if vision else None
+
+
+def _fit(prompts: np.ndarray, model: CLIP) -> bool:
+    vision = model.config.vision
+    return isinstance(vision, ViTConfig) and prompts.shape[::2] == (vision.layers, vision.width) and prompts.ndim == 3

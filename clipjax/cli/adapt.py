@@ -10,6 +10,7 @@ from clipjax.methods.registry import METHODS
 
 if TYPE_CHECKING:
     from clipjax.classify.classifier import Classifier
+    from clipjax.classify.ensemble import Ensemble
     from clipjax.cli.problem_files import Opened
     from clipjax.cli.run_settings import RunSettings
     from clipjax.data.source import ImageSource
@@ -137,15 +138,13 @@ def adapt_and_measure(
     return document
 
 
-def measured(classifier: "Classifier", test: "ImageSource", progress) -> "AccuracyReport":
+def measured(classifier: "Classifier | Ensemble", test: "ImageSource", progress) -> "AccuracyReport":
     """Measure a classifier on labelled images."""
-    import numpy as np
-
-    from clipjax.classify.embed import embed_images
+    from clipjax.classify.embed import score_images
     from clipjax.evaluation.accuracy_report import accuracy_report
 
-    rows, indices, _ = embed_images(classifier.model, classifier.params, test, progress=progress)
-    return accuracy_report(np.asarray(classifier.scores_of(rows)), test.labels[indices], classifier.class_names)
+    scores, indices, _ = score_images(classifier, test, progress=progress)
+    return accuracy_report(scores, test.labels[indices], classifier.class_names)
 
 
 def nested(pairs: list[str]) -> dict[str, Any]:

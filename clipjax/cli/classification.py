@@ -8,6 +8,7 @@ from clipjax.cli.options import add_json, check_output, given, report_skipped, s
 
 if TYPE_CHECKING:
     from clipjax.classify.classifier import Classifier
+    from clipjax.classify.ensemble import Ensemble
     from clipjax.data.classes import ClassList
     from clipjax.data.source import ImageSource
     from clipjax.evaluation.accuracy_report import AccuracyReport
@@ -38,7 +39,7 @@ def check_output_of(args: argparse.Namespace) -> None:
 
 def classify(
     args: argparse.Namespace,
-    classifier: "Classifier",
+    classifier: "Classifier | Ensemble",
     source: "ImageSource",
     labels,
     *,
@@ -49,23 +50,19 @@ def classify(
 
     `remarks` prints what is no mistake; it comes at the end, so that a mistake is one line.
     """
-    import numpy as np
-
-    from clipjax.classify.embed import embed_images
+    from clipjax.classify.embed import score_images
     from clipjax.cli.console import note, print_json, progress
     from clipjax.cli.predictions import predictions, write_predictions
     from clipjax.evaluation.accuracy_report import accuracy_report
 
-    embeddings, rows, skipped = embed_images(
-        classifier.model,
-        classifier.params,
+    scores, rows, skipped = score_images(
+        classifier,
         source,
         batch_size=args.batch_size,
         skip_bad=args.skip_bad,
         progress=progress,
     )
     names = classifier.class_names
-    scores = np.asarray(classifier.scores_of(embeddings))
     truth = None if labels is None else labels[rows]
     found = predictions([source.ids[int(row)] for row in rows], names, scores, truth)
     if args.output or (truth is None and not args.json):

@@ -1,7 +1,6 @@
 """clipjax predict RUN --images photos/"""
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from clipjax.cli.classification import add_outcome, check_output_of
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     place = Path(args.classifier)
     with working(f"loading {place}"):
         saved = load_classifier(place / "model" if (place / "model").is_dir() else place)
-    classifier = dataclasses.replace(saved, model=saved.model.replace(dtype=args.dtype))
+    classifier = saved.with_dtype(args.dtype)
     classes = ClassList(classifier.class_names)
     labels = labels_of(source, classes, by_position=args.by_position) if args.labels else None
     classify(args, classifier, source, labels, title=f"{place} on {source.name}")
