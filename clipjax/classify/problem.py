@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from clipjax.classify.class_texts import class_texts
 from clipjax.classify.classifier import Classifier
@@ -21,13 +21,21 @@ from clipjax.weights.fingerprint import fingerprint
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
 
+class Student(NamedTuple):
+    """Another model, to be trained by what the first one says."""
+
+    model: CLIP
+    params: Params
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
     """A model to adapt, and what to adapt it to.
 
     `prompts` holds for each class the texts that stand for it. `images` are without labels: where
     their source knows some, methods do not look. `shots` are labelled images whose labels are
-    positions in `class_names`. `texts` are texts written about the images or classes.
+    positions in `class_names`. `texts` are texts written about the images or classes. A method that trains one
+    model by another takes a `student`, where there is one.
     """
 
     model: CLIP
@@ -38,6 +46,7 @@ class Problem:
     images: ImageSource
     shots: ImageSource | None = None
     texts: Texts | None = None
+    student: Student | None = None
 
     def __post_init__(self):
         """Check that the parts fit together.
@@ -70,7 +79,9 @@ class Problem:
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """Plain values that name every part: what a run on this problem depends on."""
+        student = {} if self.student is None else {"student": fingerprint(self.student.params)}
         return {
+            **student,
             "model": repr(self.model),
             "weights": fingerprint(self.params),
             "tokenizer": self.tokenizer.fingerprint,

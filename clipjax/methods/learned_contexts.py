@@ -80,14 +80,15 @@ def class_embeddings(
     """Embed each class behind the contexts, and behind each kind where there are several; of unit length.
 
     `tokens` are those of `context_tokens`. Many classes need little memory in several `parts`: these are encoded one
-    after the other, and once more for the gradient.
+    after the other, and once more for the gradient. A model that has `rows` spreads the classes over its devices.
     """
     *kinds, count, width = contexts.shape
     classes = len(tokens)
     tokens = jnp.asarray(tokens)
     embedded = model.embed_tokens(params, tokens)
     several = contexts.reshape(-1, count, width).astype(embedded.dtype)
-    kind, row = jnp.divmod(jnp.arange(_rounded_up(len(several) * classes, parts)), classes)
+    devices = 1 if model.rows is None else model.rows.mesh.size
+    kind, row = jnp.divmod(jnp.arange(_rounded_up(len(several) * classes, parts * devices)), classes)
     kind = jnp.minimum(kind, len(several) - 1)  # rows that fill the last part up are dropped in the end
 
     def encode(several: Array, rows: tuple[Array, Array]) -> Array:

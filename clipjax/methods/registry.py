@@ -12,6 +12,7 @@ METHODS = {
     "zero_shot": "clipjax.methods.zero_shot",
     "finetune": "clipjax.methods.finetune",
     "latteclip": "clipjax.methods.latteclip",
+    "coft": "clipjax.methods.coft",
     "linear_probe": "clipjax.methods.linear_probe",
     "self_training": "clipjax.methods.self_training",
     "upl": "clipjax.methods.upl",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from clipjax.classify.classifier import Classifier
@@ -19,7 +20,7 @@ from clipjax.data.views import augmented_view, eval_view
 from clipjax.methods.learned_contexts import class_embeddings, context_tokens, contexts_from_words, random_contexts
 from clipjax.methods.pseudo_labels import probabilities_of, select_seeds, zero_shot_scores
 from clipjax.models.clip import CLIP, unit
-from clipjax.parallel.mesh import fitting_batch, make_mesh
+from clipjax.parallel.mesh import fitting_batch, make_mesh, rows
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
 from clipjax.training.settings import check_range
@@ -65,12 +66,13 @@ class PromptedClasses:
     """
 
     model: CLIP
+    mesh: Mesh = dataclasses.field(repr=False)
     text_parts: int = 1
 
     def __call__(self, trainable: Any, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
         """Return the loss, and as a metric how many pseudo-labels are met."""
-        params = frozen["params"]
-        weights = class_embeddings(self.model, params, frozen["tokens"], trainable["contexts"], parts=self.text_parts)
+        params, spread = frozen["params"], self.model.replace(rows=rows(self.mesh))
+        weights = class_embeddings(spread, params, frozen["tokens"], trainable["contexts"], parts=self.text_parts)
         logits = jnp.exp(params["logit_scale"].astype(jnp.float32)) * batch["rows"] @ weights.T
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
         return loss, ({"agreement": jnp.mean(logits.argmax(1) == batch["labels"])}, carry)
@@ -89,9 +91,10 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     scored = zero_shot_scores(problem, run)
     chosen = np.flatnonzero(select_seeds(probabilities_of(scored.scores), config.shots))
     labels = scored.labels[chosen]
-    rows = _embedded(problem, scored.images.select(chosen), config, run)
-    batch_size = fitting_batch(config.batch_size, len(rows), make_mesh() if run.mesh is None else run.mesh)
-    steps = max(1, round(config.epochs * len(rows) / batch_size))
+    mesh = make_mesh() if run.mesh is None else run.mesh
+    embedded = _embedded(problem, scored.images.select(chosen), config, run)
+    batch_size = fitting_batch(config.batch_size, len(chosen), mesh)
+    steps = max(1, round(config.epochs * len(chosen) / batch_size))
     text_side = {name: params[name] for name in ("text", "text_projection", "logit_scale") if name in params}
     optimizer = config.optimizer
     found = []
@@ -102,11 +105,15 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
                 name="upl" if config.ensemble == 1 else f"upl-{seed}",
                 trainable={"contexts": random_contexts(model, key, contexts) if start is None else start},
                 frozen={"params": text_side, "tokens": tokens},
-                objective=PromptedClasses(model, config.text_parts),
+                objective=PromptedClasses(model, mesh, config.text_parts),
                 optimizer=dataclasses.replace(optimizer, warmup=optimizer.warmup or round(config.warmup_share * steps)),
                 steps=steps,
                 batches=ArrayBatches(
-                    {"rows": rows, "labels": labels}, Shuffled(len(rows), seed), batch_size, seed, one_of=("rows",)
+                    {"rows": embedded, "labels": labels},
+                    Shuffled(len(chosen), seed),
+                    batch_size,
+                    seed,
+                    one_of=("rows",),
                 ),
                 seed=seed,
                 origin=None if start is not None else f"{contexts} contexts drawn by {seed}",
@@ -115,7 +122,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
         learned = (fitted.trainable if fitted.average is None else fitted.average)["contexts"]
         found.append(class_embeddings(model, text_side, tokens, learned, parts=config.text_parts))
     weights = found[0] if len(found) == 1 else unit(jnp.mean(jnp.stack(found), axis=0))
-    provenance: dict[str, object] = {"images": len(scored.images), "pseudo_shots": len(rows), "steps": steps}
+    provenance: dict[str, object] = {"images": len(scored.images), "pseudo_shots": len(chosen), "steps": steps}
     return Classifier(model, params, problem.class_names, weights, provenance)
 
 
@@ -124,7 +131,7 @@ def _embedded(problem: Problem, images: ImageSource, config: Config, run: Run) -
     model, params, clip = problem.model, problem.params, problem.model.config
     plain = eval_view(clip.image_size, clip.mean, clip.std, clip.preprocessing)
     drawn = augmented_view(clip.image_size, clip.mean, clip.std, crop=config.crop, flip=config.flip)
-    rows = run.embed(
+    found = run.embed(
         images,
         lambda pixels: model.encode_image(params, pixels),
         drawn if config.views else plain,
@@ -132,4 +139,4 @@ def _embedded(problem: Problem, images: ImageSource, config: Config, run: Run) -
         views=config.views or 1,
         seed=config.seed,
     )
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    return found / np.linalg.norm(found, axis=-1, keepdims=True)
