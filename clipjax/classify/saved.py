@@ -1,7 +1,8 @@
 """A classifier as a directory: a checkpoint that loads anywhere, and beside it what makes it a classifier.
 
 The checkpoint is in Hugging Face's layout (in OpenCLIP's for a ResNet, which transformers does not
-know), so that the directory is at home in PyTorch as it is. An ensemble is a directory of such directories.
+know), so that the directory is at home in PyTorch as it is. Of an ensemble it is the first member's; the others
+lie in it as directories of their own.
 """
 
 import json
@@ -20,7 +21,6 @@ from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.tokenizer_writer import write_tokenizer
 from clipjax.models.clip import CLIP
 from clipjax.models.config import ResNetConfig, ViTConfig
-from clipjax.outputs import new_directory
 from clipjax.weights.load import load
 from clipjax.weights.save import save
 
@@ -35,29 +35,29 @@ def save_classifier(
     Raises:
       OutputError: `folder` exists and `overwrite` is false, or cannot be written.
     """
-    note = {"class_names": list(classifier.class_names), "provenance": classifier.provenance}
+    members = classifier.members if isinstance(classifier, Ensemble) else (classifier,)
+    first = members[0]
+    note: dict[str, object] = {"class_names": list(first.class_names), "provenance": first.provenance}
+    if first.features != "embedding":
+        note["features"] = first.features
     if isinstance(classifier, Ensemble):
-        with new_directory(folder, overwrite=overwrite) as place:
-            for number, member in enumerate(classifier.members, 1):
-                save_classifier(place / _member(number), member, tokenizer)
-            _write_note(place, {**note, "members": len(classifier.members)})
-        return
-    if classifier.features != "embedding":
-        note["features"] = classifier.features
+        note["ensemble"] = {"members": len(members), "provenance": classifier.provenance}
 
     def add(place: Path) -> None:
         write_tokenizer(place, place, tokenizer)
-        head = {"class_weights": np.asarray(classifier.class_weights)}
+        head = {"class_weights": np.asarray(first.class_weights)}
         for name in ("bias", "visual_prompts"):
-            if getattr(classifier, name) is not None:
-                head[name] = np.asarray(getattr(classifier, name))
+            if getattr(first, name) is not None:
+                head[name] = np.asarray(getattr(first, name))
         with (place / _HEAD).open("wb") as file:
             np.savez(file, **head)  # pyright: ignore[reportArgumentType]
-        _write_note(place, note)
+        (place / _NOTE).write_text(json.dumps(note, indent=1, default=str) + "\n", encoding="utf-8")
+        for number, member in enumerate(members[1:], 2):
+            save_classifier(place / f"member-{number}", member, tokenizer)
 
-    resnet = isinstance(classifier.model.config.vision, ResNetConfig)
+    resnet = isinstance(first.model.config.vision, ResNetConfig)
     format = "openclip" if resnet else "huggingface"
-    save(folder, classifier.model, classifier.params, format, overwrite=overwrite, extra=add)
+    save(folder, first.model, first.params, format, overwrite=overwrite, extra=add)
 
 
 def load_classifier(folder: str | os.PathLike) -> Classifier | Ensemble:
@@ -69,15 +69,14 @@ def load_classifier(folder: str | os.PathLike) -> Classifier | Ensemble:
     place = Path(folder)
     try:
         note = json.loads((place / _NOTE).read_text(encoding="utf-8"))
-        if "members" in note:
-            members = [_read_member(place / _member(number)) for number in range(1, int(note["members"]) + 1)]
-            return Ensemble(tuple(members), dict(note["provenance"]))
         features: Literal["embedding", "pooled"] = note.get("features", "embedding")
         if features not in ("embedding", "pooled"):
             raise ValueError(f"it is for features {features!r}")
         with np.load(place / _HEAD, allow_pickle=False) as head:
             weights, bias, prompts = head["class_weights"], head.get("bias"), head.get("visual_prompts")
         names, provenance = tuple(note["class_names"]), dict(note["provenance"])
+        ensemble = note.get("ensemble")
+        count, said = (1, {}) if ensemble is None else (int(ensemble["members"]), dict(ensemble["provenance"]))
     except FileNotFoundError as error:
         raise CheckpointError(f"{place}: holds no classifier ({Path(error.filename).name} is missing)") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -89,24 +88,19 @@ def load_classifier(folder: str | os.PathLike) -> Classifier | Ensemble:
     if prompts is not None and not _fit(prompts, model):
         raise CheckpointError(f"{place / _HEAD}: {prompts.shape} are no prompts of this image tower; copy it again")
     array = lambda numbers: None if numbers is None else jnp.asarray(numbers, jnp.float32)
-    return Classifier(
+    first = Classifier(
         model, params, names, jnp.asarray(weights, jnp.float32), provenance, array(bias), array(prompts), features
     )
+    if ensemble is None:
+        return first
+    return Ensemble((first, *(_member(place / f"member-{number}") for number in range(2, count + 1))), said)
 
 
-def _member(number: int) -> str:
-    return f"member-{number}"
-
-
-def _read_member(place: Path) -> Classifier:
+def _member(place: Path) -> Classifier:
     found = load_classifier(place)
     if not isinstance(found, Classifier):
         raise CheckpointError(f"{place}: is an ensemble inside of another; copy it again")
     return found
-
-
-def _write_note(place: Path, note: dict[str, object]) -> None:
-    (place / _NOTE).write_text(json.dumps(note, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def _feature_count(model: CLIP) -> int | None:

@@ -31,6 +31,9 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--texts", type=given, metavar="STORE", help="texts for methods that learn from them, see `clipjax texts`"
     )
+    parser.add_argument(
+        "--student", type=given, metavar="PATH", help="another checkpoint, for methods that train one model by another"
+    )
     parser.add_argument("--labels", action="store_true", help="learn from the images' own labels")
     parser.add_argument("--shots", type=positive, metavar="K", help="learn from the labels of K images of each class")
     parser.add_argument("--test", type=given, metavar="PATH", help="labelled images to measure on, before and after")
@@ -77,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
         template=tuple(args.template),
         descriptions=args.descriptions,
         texts=args.texts,
+        student=args.student,
         labels=args.labels,
         shots=args.shots,
         test=args.test,
@@ -108,6 +112,7 @@ def adapt_and_measure(
     """Run a method, save its classifier as RUN/model, and measure it before and after if there are test images."""
     import jax
 
+    from clipjax.classify.ensemble import Ensemble
     from clipjax.classify.saved import save_classifier
     from clipjax.cli.console import progress
     from clipjax.cli.run_settings import run_options
@@ -132,6 +137,8 @@ def adapt_and_measure(
         zero_shot = problem.text_classifier(problem.params)
         document["before"] = measured(zero_shot, test, progress).document()
         document["after"] = measured(classifier, test, progress).document()
+        if isinstance(classifier, Ensemble):
+            document["members"] = [measured(member, test, progress).document() for member in classifier.members]
         if jax.process_index() == 0:
             with new_file(folder / "accuracy.json", overwrite=True) as staged:
                 staged.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -186,6 +193,10 @@ def show(document: dict[str, Any], folder: Path, *, as_json: bool) -> None:
             [name, *(document[when][key] for key in ("images", "top1", "mean_per_class", "ece"))]
             for name, when in (("zero-shot", "before"), (document["method"], "after"))
         ]
+        for number, member in enumerate(document.get("members", []), 1):
+            rows.append(
+                [f"  model {number} alone", *(member[key] for key in ("images", "top1", "mean_per_class", "ece"))]
+            )
         learnt = f" on {document['images']:,} images" if document["images"] else ""
         print_table(f"{document['method']}{learnt}", columns, rows)
     note(f"wrote {folder / 'model'}; `clipjax predict {folder} --images DIR` uses it")

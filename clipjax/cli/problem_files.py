@@ -19,7 +19,7 @@ class ProblemFiles:
 
     `where` holds COLUMN=VALUE conditions. With `labels` the images' own labels are used: they become
     the shots, `shots` of each class where that is given. `texts` is a store of written texts. `test` are
-    labelled images to measure on.
+    labelled images to measure on. `student` is a checkpoint of another model, for methods that train one by another.
     `by_position` lets label 0 mean the first class and so on where the data calls its classes otherwise.
     `skip_bad` decodes every image once at the start and leaves out those that cannot be used.
     """
@@ -33,6 +33,7 @@ class ProblemFiles:
     template: tuple[str, ...] = ()
     descriptions: str | None = None
     texts: str | None = None
+    student: str | None = None
     labels: bool = False
     shots: int | None = None
     seed: int = 0
@@ -60,7 +61,7 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
       DataError, ConfigError, CheckpointError: a part cannot be read, or does not fit the others.
     """
     from clipjax.classify.class_texts import class_list_of, class_texts
-    from clipjax.classify.problem import DEFAULT_TEMPLATES, Problem
+    from clipjax.classify.problem import DEFAULT_TEMPLATES, Problem, Student
     from clipjax.data.classes import read_classes, read_descriptions, read_templates
     from clipjax.data.opening import open_source
     from clipjax.texts.collected import read_texts
@@ -95,6 +96,12 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
     model, params = load(files.weights)
     if model.config.vision is None or model.config.text is None:
         raise ConfigError(f"{files.weights}: has one tower only; pass a checkpoint that has both")
+    student = None
+    if files.student:
+        other, other_params = load(files.student)
+        if other.config.vision is None or other.config.text is None:
+            raise ConfigError(f"{files.student}: has one tower only; pass a checkpoint that has both")
+        student = Student(other.replace(dtype=files.dtype), other_params)
     problem = Problem(
         model.replace(dtype=files.dtype),
         params,
@@ -104,13 +111,13 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
         source,
         shots=_shots(source, classes, files) if files.labels or files.shots else None,
         texts=read_texts(files.texts) if files.texts else None,
+        student=student,
     )
     if test is not None:
         _check_apart(problem, test, same_place=files.test in (None, files.images))
         test = labelled(test, classes, files.by_position)
-    return Opened(
-        problem, test, tuple(place for place in (files.weights, files.images, files.texts, files.test) if place)
-    )
+    read = (files.weights, files.student, files.images, files.texts, files.test)
+    return Opened(problem, test, tuple(place for place in read if place))
 
 
 def labelled(source: "ImageSource", classes: "ClassList", by_position: bool) -> "ImageSource":

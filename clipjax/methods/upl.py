@@ -20,7 +20,7 @@ from clipjax.data.views import augmented_view, eval_view
 from clipjax.methods.learned_contexts import class_embeddings, context_tokens, contexts_from_words, random_contexts
 from clipjax.methods.pseudo_labels import probabilities_of, select_seeds, zero_shot_scores
 from clipjax.models.clip import CLIP, unit
-from clipjax.parallel.mesh import fitting_batch, make_mesh, rows
+from clipjax.parallel.mesh import enough_rows, fitting_batch, make_mesh, rows
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
 from clipjax.training.settings import check_range
@@ -89,9 +89,10 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     contexts = config.contexts if start is None else len(start)
     tokens = context_tokens(model, problem.tokenizer, problem.class_names, contexts)
     scored = zero_shot_scores(problem, run)
-    chosen = np.flatnonzero(select_seeds(probabilities_of(scored.scores), config.shots))
-    labels = scored.labels[chosen]
     mesh = make_mesh() if run.mesh is None else run.mesh
+    pseudo_shots = np.flatnonzero(select_seeds(probabilities_of(scored.scores), config.shots))
+    chosen = enough_rows(pseudo_shots, mesh)
+    labels = scored.labels[chosen]
     embedded = _embedded(problem, scored.images.select(chosen), config, run)
     batch_size = fitting_batch(config.batch_size, len(chosen), mesh)
     steps = max(1, round(config.epochs * len(chosen) / batch_size))
@@ -122,7 +123,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
         learned = (fitted.trainable if fitted.average is None else fitted.average)["contexts"]
         found.append(class_embeddings(model, text_side, tokens, learned, parts=config.text_parts))
     weights = found[0] if len(found) == 1 else unit(jnp.mean(jnp.stack(found), axis=0))
-    provenance: dict[str, object] = {"images": len(scored.images), "pseudo_shots": len(chosen), "steps": steps}
+    provenance: dict[str, object] = {"images": len(scored.images), "pseudo_shots": len(pseudo_shots), "steps": steps}
     return Classifier(model, params, problem.class_names, weights, provenance)
 
 

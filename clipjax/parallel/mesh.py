@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 from clipjax.errors import ConfigError
 
@@ -63,3 +64,8 @@ def put_rows(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
 def fitting_batch(batch_size: int, rows: int, mesh: Mesh) -> int:
     """Return the largest batch up to `batch_size` that few `rows` can fill and the devices divide."""
     return max(mesh.size, min(batch_size, rows) // mesh.size * mesh.size)
+
+
+def enough_rows(rows: Int[np.ndarray, " rows"], mesh: Mesh) -> Int[np.ndarray, " rows_or_more"]:
+    """Repeat all rows equally often where they are fewer than the devices, each of which needs one in a batch."""
+    return np.tile(rows, -(-mesh.size // max(1, len(rows))))

@@ -15,6 +15,7 @@ from clipjax.classify.embed import embed_images, score_images
 from clipjax.classify.ensemble import Ensemble
 from clipjax.classify.saved import load_classifier, save_classifier
 from clipjax.errors import CheckpointError, ConfigError
+from clipjax.weights.load import load
 
 NAMES = ("cat", "dog", "owl")
 
@@ -120,6 +121,13 @@ def test_what_was_saved_scores_the_same(kind, plain, head, prompted, small, tmp_
     assert_array_equal(found.scores(images), made.scores(images))
     save_classifier(tmp_path / "model", plain, small[2], overwrite=True)
     assert isinstance(load_classifier(tmp_path / "model"), Classifier)
+
+
+def test_an_ensemble_loads_as_the_checkpoint_of_its_first_member(plain, head, small, tmp_path):
+    save_classifier(tmp_path / "model", Ensemble((head, plain)), small[2])
+    _, params = load(tmp_path / "model")
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(head.params), strict=True):
+        assert_array_equal(a, b)
 
 
 def test_a_member_that_is_gone_is_named(plain, head, small, tmp_path):

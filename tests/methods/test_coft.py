@@ -24,7 +24,8 @@ QUICK = {
     "visual_prompts": 2,
     "seeds_per_class": 4,
     "prompt_epochs": 1,
-    "least_prompt_steps": 6,
+    "least_prompt_steps": 12,
+    "prompt_optimizer": {"lr": 0.1},
     "tune_epochs": 2,
     "batch_size": 12,
     "tune_optimizer": {"lr": 0.01},
@@ -67,13 +68,16 @@ def test_two_towers_vote_and_the_text_side_stays(unlabelled, adapted, test_pictu
     assert np.isfinite(score_images(adapted, test_pictures)[0]).all()
 
 
-def test_it_learns_what_it_accepted(unlabelled):
-    tuned = clipjax.adapt("coft", unlabelled, **QUICK | {"tune_epochs": 40, "validation": "none"})
-    scores, _, _ = score_images(tuned, unlabelled.images)
-    labels = unlabelled.zero_shot.scores_of(
-        np.stack([unlabelled.model.encode_image(unlabelled.params, x[None])[0] for x in _pixels(unlabelled)])
-    ).argmax(1)
-    assert np.mean(scores.argmax(1) == labels) > 0.8
+def test_the_towers_learn_what_was_accepted(problem, accuracy_of_scores):
+    tuned = clipjax.adapt("coft", problem, **QUICK | {"labels": "noisy", "validation": "none", "tune_epochs": 40})
+    assert accuracy_of_scores(tuned) > 0.9
+    assert all(accuracy_of_scores(member) > 0.9 for member in tuned.members)
+
+
+@pytest.fixture
+def accuracy_of_scores(test_pictures):
+    """A function that measures anything that scores images, on other pictures."""
+    return lambda found: np.mean(score_images(found, test_pictures)[0].argmax(1) == test_pictures.labels)
 
 
 def _pixels(problem):
@@ -97,7 +101,7 @@ def test_no_label_is_seen(unlabelled, adapted, adapted_plus, settings):
 
 
 @pytest.mark.parametrize(
-    ("stage", "step"), [("prompts-1-2", 4), ("prompts-2-1", 1), ("embedding images", 0), ("tune-1", 2), ("tune-2", 3)]
+    ("stage", "step"), [("prompts-1-2", 7), ("prompts-2-1", 1), ("embedding images", 0), ("tune-1", 2), ("tune-2", 3)]
 )
 def test_a_run_killed_anywhere_goes_on_to_the_same_bits(unlabelled, adapted_plus, tmp_path, stage, step):
     def killed(items, label, **_):
@@ -113,13 +117,12 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(unlabelled, adapted_plus
     assert_same(resumed, adapted_plus)
 
 
-def test_any_number_of_devices_gives_the_same(unlabelled):
-    one, four = (
-        clipjax.adapt("coft", unlabelled, run=Run(mesh=make_mesh(devices=jax.devices()[:n], fsdp=f)), **PLUS)
-        for n, f in ((1, 1), (4, 2))
-    )
-    assert one.provenance == four.provenance
-    for a, b in zip(one.members, four.members):
+@pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), pytest.param(4, 2, marks=pytest.mark.slow)])
+def test_any_number_of_devices_gives_the_same(unlabelled, adapted_plus, devices, fsdp):
+    mesh = make_mesh(devices=jax.devices()[:devices], fsdp=fsdp)
+    other = clipjax.adapt("coft", unlabelled, run=Run(mesh=mesh), **PLUS)
+    assert other.provenance["accepted"] == adapted_plus.provenance["accepted"]
+    for a, b in zip(other.members, adapted_plus.members):
         assert_allclose(a.class_weights, b.class_weights, atol=1e-4)
 
 
@@ -147,7 +150,7 @@ def test_the_prompted_models_alone_are_a_classifier(unlabelled, test_pictures):
         {"models": 1, "validation": "self"},
         {"validation": "confidence", "threshold": 0.3},
         {"validation": "none", "head_input": "projected", "head_start": "text", "tuned": ("vision/blocks/",)},
-        {"validation": "self", "visual_prompts": 0, "detached": "both"},
+        {"validation": "confidence", "threshold": 0.0, "visual_prompts": 0, "detached": "both"},
     ],
     ids=str,
 )
@@ -161,12 +164,12 @@ def test_baselines_and_variants_run(unlabelled, settings):
         assert_array_equal(old["class_embedding"], new["class_embedding"])
 
 
-def test_another_backbone_can_be_taught(unlabelled, tmp_path):
+def test_another_backbone_can_be_taught(unlabelled, adapted):
     model, params = small_clip(vision=dataclasses.replace(VIT, image_size=24, width=16, mlp_width=24), embed_dim=8)
     taught = dataclasses.replace(unlabelled, student=Student(model, params))
     found = clipjax.adapt("coft", taught, **QUICK)
     assert found.members[0].class_weights.shape == (3, 16) and found.model.config.image_size == 24
-    assert found.provenance["accepted"] == clipjax.adapt("coft", unlabelled, **QUICK).provenance["accepted"]
+    assert found.provenance["accepted"] == adapted.provenance["accepted"]
     assert taught.identity != unlabelled.identity
     with pytest.raises(ConfigError, match="head_start='random'"):
         clipjax.adapt("coft", taught, **QUICK | {"head_start": "text"})
@@ -177,8 +180,6 @@ def test_labelled_shots_join_and_are_never_rejected(problem):
     found = clipjax.adapt("coft", few, **QUICK)
     assert found.provenance["images"] == 30
     assert found.members[0].provenance["accepted"] >= 6
-    ignored = clipjax.adapt("coft", few, **QUICK | {"labels": "ignored"})
-    assert ignored.provenance["images"] == 24
 
 
 def test_noisy_labels_are_proposals(problem):

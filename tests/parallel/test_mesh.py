@@ -4,7 +4,7 @@ import pytest
 from jax.sharding import AxisType
 
 from clipjax.errors import ConfigError
-from clipjax.parallel.mesh import check_batch, make_mesh, put_rows, replicated, rows
+from clipjax.parallel.mesh import check_batch, enough_rows, fitting_batch, make_mesh, put_rows, replicated, rows
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,14 @@ def test_rows_are_split_over_both_axes_and_keep_their_order():
 def test_what_is_replicated_is_whole_on_every_device():
     placed = jax.device_put(np.arange(8), replicated(make_mesh(fsdp=2)))
     assert [shard.data.shape for shard in placed.addressable_shards] == [(8,)] * 4
+
+
+def test_a_batch_is_as_large_as_few_rows_and_the_devices_allow():
+    mesh = make_mesh(devices=jax.devices()[:4])
+    assert [fitting_batch(64, rows, mesh) for rows in (1000, 50, 7, 3)] == [64, 48, 4, 4]
+
+
+def test_fewer_rows_than_devices_are_all_repeated_alike():
+    mesh = make_mesh(devices=jax.devices()[:4])
+    np.testing.assert_array_equal(enough_rows(np.array([5, 9, 2]), mesh), [5, 9, 2, 5, 9, 2])
+    np.testing.assert_array_equal(enough_rows(np.arange(4), mesh), np.arange(4))

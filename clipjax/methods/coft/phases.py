@@ -21,7 +21,7 @@ from clipjax.methods.coft.prompting import Prompted, PromptStep, initial_prompts
 from clipjax.methods.coft.seeds import Known
 from clipjax.methods.learned_contexts import context_tokens
 from clipjax.models.clip import CLIP
-from clipjax.parallel.mesh import fitting_batch, make_mesh
+from clipjax.parallel.mesh import enough_rows, fitting_batch, make_mesh
 from clipjax.parallel.rules import FSDP
 from clipjax.training.partition import join
 from clipjax.training.run import Run
@@ -53,6 +53,8 @@ class Phases:
         """Train the prompts of model i from the beginning on seeds, and read all images with them (phase I)."""
         config, params = self.config, self.problem.params
         seed = _numbered(config.seed, turn, i)
+        again = enough_rows(np.arange(len(rows)), self.mesh)
+        rows, labels = rows[again], labels[again]
         batch_size = fitting_batch(config.batch_size, len(rows), self.mesh)
         fitted = self.run.fit(
             Stage(
@@ -111,7 +113,7 @@ class Phases:
             )
         model, params = self._computing(self.student.model), self.student.params
         seed = _numbered(config.seed, 0, i)
-        rows = np.arange(len(self.images)) if contrast else np.flatnonzero(found.accepted)
+        rows = enough_rows(np.arange(len(self.images)) if contrast else np.flatnonzero(found.accepted), self.mesh)
         batch_size = fitting_batch(config.batch_size, len(rows), self.mesh)
         tower, frozen = tuning.divided(params, config.tuned, config.head_input)
         features = tuning.feature_count(model, config.head_input)
@@ -123,7 +125,7 @@ class Phases:
         if contrast:
             chosen = {name: getattr(config, name) for name in ("contrast_weight", "momentum", "temperature")}
             numbers = {name: np.float32(number) for name, number in chosen.items()}
-            size = tuning.queue_size(config.queue, len(rows), batch_size)
+            size = tuning.queue_size(config.queue, len(self.images), batch_size)
             carry = {"average": tower, **tuning.initial_queue(jax.random.key(seed), size, features)}
             views = {"images": views, "keys": self._key_view(model)}
         fitted = self.run.fit(
