@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from clipjax.classify.classifier import Classifier
+from clipjax.classify.ensemble import Ensemble
 from clipjax.classify.problem import Problem
 from clipjax.errors import ConfigError
 from clipjax.methods.registry import method_named
@@ -20,7 +21,7 @@ def adapt(
     overwrite: bool = False,
     run: Run | None = None,
     **settings: Any,
-) -> Classifier:
+) -> Classifier | Ensemble:
     """Adapt a model to a problem.
 
         classifier = clipjax.adapt("finetune", problem, folder="run", epochs=5)
