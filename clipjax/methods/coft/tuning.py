@@ -37,14 +37,16 @@ class TuneStep:
     def __call__(self, trainable: Any, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
         """Return the loss, how the head does on the accepted rows, and the moved average and queue."""
         features = self._features(join(trainable["tower"], frozen["params"]), batch["images"])
-        logits = features @ trainable["head"]["weights"].T + trainable["head"]["bias"]
+        head = trainable["head"]
+        logits = jnp.matmul(features, head["weights"].T, precision=jax.lax.Precision.HIGHEST) + head["bias"]
         accepted = batch["accepted"]
         loss = accepted_cross_entropy(logits, batch["labels"], accepted)
         right = jnp.sum(accepted & (logits.argmax(1) == batch["labels"])) / jnp.maximum(jnp.sum(accepted), 1)
         metrics = {"loss_accepted": loss, "agreement": right, "accepted": jnp.mean(accepted.astype(jnp.float32))}
         if not self.contrast:
             return loss, (metrics, carry)
-        average = ema(carry["average"], trainable["tower"], frozen["momentum"])
+        # cut off here, or the backward pass would keep what it never uses of the keys' forward pass
+        average = ema(carry["average"], jax.lax.stop_gradient(trainable["tower"]), frozen["momentum"])
         keys = unit(self._features(join(average, frozen["params"]), batch["keys"]))
         contrasted = moco_loss(
             features,
@@ -53,10 +55,9 @@ class TuneStep:
             temperature=frozen["temperature"],
             left_out=carry["owners"][None, :] == batch["indices"][:, None],
         )
-        queue, pointer = enqueue(carry["queue"], carry["pointer"], jax.lax.stop_gradient(keys))
+        queue, pointer = enqueue(carry["queue"], carry["pointer"], keys)
         owners, _ = enqueue(carry["owners"], carry["pointer"], batch["indices"])
         carry = {"average": average, "queue": queue, "owners": owners, "pointer": pointer}
-        carry = jax.lax.stop_gradient(carry)
         return loss + frozen["contrast_weight"] * contrasted, ({**metrics, "loss_contrast": contrasted}, carry)
 
     def _features(self, params: Params, images: Array) -> Float[Array, "batch features"]:
