@@ -31,7 +31,7 @@ def test_result_loads_as_a_checkpoint_and_as_a_classifier(adapt, tmp_path):
     assert classifier.provenance["method"] == "finetune"
 
 
-def test_an_ensemble_is_measured_with_its_members_and_predicts(adapt, clipjax, pictures, tmp_path):
+def test_an_ensemble_is_measured_with_its_members_and_predicts(adapt, clipjax, checkpoint, pictures, tmp_path):
     settings = {"contexts": 2, "visual_prompts": 2, "least_prompt_steps": 2, "prompt_epochs": 0, "batch_size": 4}
     settings |= {"tune_epochs": 1, "validation": "none"}
     flags = [flag for name, value in settings.items() for flag in ("--set", f"{name}={value}")]
@@ -40,7 +40,7 @@ def test_an_ensemble_is_measured_with_its_members_and_predicts(adapt, clipjax, p
     assert len(load_classifier(tmp_path / "run/model").members) == 2
     again = clipjax("predict", tmp_path / "run", "--images", pictures / "test", "--labels", "--json").json
     assert again["top1"] == found["after"]["top1"]
-    adapt("coft", *flags, "--overwrite", "--student", tmp_path / "run/model/member-2")
+    adapt("coft", *flags, "--overwrite", "--student", checkpoint)
     assert load_classifier(tmp_path / "run/model").provenance["student"]
 
 
