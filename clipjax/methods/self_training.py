@@ -25,7 +25,7 @@ from clipjax.errors import DataError
 from clipjax.methods.contrastive import clamp_logit_scale
 from clipjax.methods.pseudo_labels import zero_shot_scores
 from clipjax.models.clip import CLIP, unit
-from clipjax.parallel.mesh import fitting_batch, make_mesh, rows
+from clipjax.parallel.mesh import enough_rows, fitting_batch, make_mesh, rows
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.partition import join, split
 from clipjax.training.run import Run
@@ -93,14 +93,16 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     scores, rounds = scored.scores, []
     for number in range(config.rounds):
         probabilities = np.asarray(jax.nn.softmax(jnp.asarray(scores)))
+        mesh = make_mesh() if run.mesh is None else run.mesh
         sure = np.flatnonzero(probabilities.max(1) >= config.confidence)
         if not len(sure):
             raise DataError(
                 f"none of {len(scores):,} images is labelled with a confidence of {config.confidence}, the surest with "
                 f"{probabilities.max():.2f}; set a lower `confidence`"
             )
-        labels = probabilities.argmax(1)[sure].astype(np.int32)
-        stage = _round(problem, classifier, config, run, number, scored.images.select(sure), labels, len(scores))
+        chosen = enough_rows(sure, mesh)
+        labels = probabilities.argmax(1)[chosen].astype(np.int32)
+        stage = _round(problem, classifier, config, mesh, number, scored.images.select(chosen), labels, len(scores))
         fitted = run.fit(stage)
         tuned = fitted.trainable if fitted.average is None else fitted.average
         classifier = dataclasses.replace(classifier, params=join(tuned, stage.frozen["params"]))
@@ -115,13 +117,12 @@ def _round(
     problem: Problem,
     classifier: Classifier,
     config: Config,
-    run: Run,
+    mesh: Mesh,
     number: int,
     source: ImageSource,
     labels: np.ndarray,
     images: int,
 ) -> Stage:
-    mesh = make_mesh() if run.mesh is None else run.mesh
     trainable, frozen = split(classifier.params, config.trainable)
     batch_size = fitting_batch(config.batch_size, len(source), mesh)
     steps = max(1, round(config.epochs * images / config.rounds / batch_size))

@@ -62,8 +62,8 @@ def put_rows(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
 
 
 def fitting_batch(batch_size: int, rows: int, mesh: Mesh) -> int:
-    """Return the largest batch up to `batch_size` that few `rows` can fill and the devices divide."""
-    return max(mesh.size, min(batch_size, rows) // mesh.size * mesh.size)
+    """Return `batch_size` or, where there are fewer `rows`, the largest batch that they fill and the devices divide."""
+    return batch_size if rows >= batch_size else max(mesh.size, rows // mesh.size * mesh.size)
 
 
 def enough_rows(rows: Int[np.ndarray, " rows"], mesh: Mesh) -> Int[np.ndarray, " rows_or_more"]:
