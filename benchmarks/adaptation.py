@@ -66,6 +66,7 @@ GRIDS = {
 CHOSEN = {
     "flyp": "optimizer.lr=3e-4",
     "self_training": "optimizer.lr=1e-4 confidence=0.5",
+    "upl": "optimizer.lr=2e-3 contexts=8",
     "latteclip": "optimizer.lr=3e-4",
     "oracle": "optimizer.lr=3e-4",
 }

@@ -41,7 +41,7 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.shots = 16
     # the testbed's text tower was trained on texts of 20 tokens
     testbed = dataset.startswith("testbed_")
-    config.contexts = 4 if testbed else 16
+    config.contexts = 8 if testbed else 16
     config.crop = 0.5 if testbed else 0.08
     config.epochs = 50.0
     config.batch_size = 32

@@ -59,6 +59,7 @@ def test_what_is_replicated_is_whole_on_every_device():
 
 def test_a_batch_is_as_large_as_few_rows_and_the_devices_allow():
     mesh = make_mesh(devices=jax.devices()[:4])
+    assert fitting_batch(30, 1000, mesh) == 30  # refused later, by name
     assert [fitting_batch(64, rows, mesh) for rows in (1000, 50, 7, 3)] == [64, 48, 4, 4]
 
 
