@@ -5,13 +5,14 @@ PACS art_painting is the development domain, on which settings are chosen; the o
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clipjax.cli.main import main as clipjax_command
 from clipjax.cli.problem_files import Opened, ProblemFiles, open_problem
 from clipjax.outputs import new_file
 from clipjax.progress import silent
+from clipjax.texts.collected import Texts
 
 DATA = Path(os.environ.get("CLIPJAX_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -61,6 +62,15 @@ def open_domain(name: str, work: Path, *, labels: bool = False, texts: bool = Tr
         by_position=True,
     )
     return open_problem(files, silent)
+
+
+def told(opened: Opened) -> Opened:
+    """Return the problem with captions that name each image's true class: what a writer that sees all would say."""
+    problem = opened.problem
+    assert problem.shots is not None
+    named = [problem.prompts[label] for label in problem.shots.labels.tolist()]
+    captions = {(image,): texts for image, texts in zip(problem.shots.ids, named)}
+    return replace(opened, problem=replace(problem, texts=Texts({"caption": captions})))
 
 
 def written_texts(name: str, work: Path) -> Path:
