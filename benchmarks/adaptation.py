@@ -60,10 +60,12 @@ VARIANTS = {
 
 GRIDS = {
     "flyp": [f"optimizer.lr={lr}" for lr in ("3e-5", "1e-4", "3e-4", "1e-3")],
-    "self_training": [f"optimizer.lr={lr} confidence={c}" for lr in ("3e-5", "1e-4", "3e-4") for c in (0.3, 0.5, 0.7)],
+    "self_training": [
+        *(f"optimizer.lr={lr} confidence={c}" for lr in ("3e-5", "1e-4", "3e-4") for c in (0.3, 0.5)),
+        "optimizer.lr=1e-4 confidence=0.7",
+    ],
     "upl": [f"optimizer.lr={lr} contexts={n}" for lr in ("2e-3", "1e-2") for n in (4, 8)],
-    "prototypes": [f"alpha={alpha}" for alpha in (0.003, 0.01, 0.03)],
-    "latteclip": [f"optimizer.lr={lr}" for lr in ("3e-5", "1e-4", "3e-4", "1e-3")],
+    "latteclip": [f"optimizer.lr={lr}" for lr in ("3e-5", "1e-4", "3e-4")],
 }
 CHOSEN = {
     "flyp": "optimizer.lr=3e-4",

@@ -98,6 +98,8 @@ def _sums(
     axis: int,
 ) -> Sums:
     below = logits - jnp.expand_dims(top, axis)
+    # On some processors the second pass rounds logits otherwise than the first, whose largest then is not the top.
+    below -= jax.lax.stop_gradient(jnp.maximum(below, 0.0))
     # Whatever does not count is left out before the exponential, which could overflow and spoil the gradient.
     exponentials = jnp.exp(below if counts is None else jnp.where(counts, below, -jnp.inf))
     return Sums(jnp.sum(exponentials, axis), -jnp.sum(targets * below, axis), jnp.sum(targets, axis))

@@ -125,7 +125,8 @@ def test_without_any_negative_nothing_is_to_learn(getkey, chunk):
     image, text = pairs(getkey())
     loss = functools.partial(clip_loss, mask=jnp.ones((5, 5), bool), chunk=chunk)
     value, grads = value_and_grad(loss, (0, 1, 2))(image, text, jnp.float32(50.0))
-    assert value == 0
+    # not exactly zero where the processor rounds the two passes over the blocks differently
+    assert abs(value) < 1e-9
     assert all(not np.asarray(g).any() for g in grads)
 
 
