@@ -134,6 +134,7 @@ def test_zero_shot_on_real_embeddings_reaches_the_known_accuracy(shared_data, na
     images = np.load(shared_data / "data" / "features" / f"clip_vitb32_{name}.npz")
     texts = np.load(shared_data / "data" / "features" / "clip_vitb32_class_text.npz")
     kept, labels = restrict_to_classes(images["test_labels"], texts[f"{name}_class_ids"])
-    logits = 100 * images["test_features"][kept].astype(np.float32) @ texts[f"{name}_emb"].T
+    # some classes have equal texts: rounded, their scores are equal on every processor, and the first class counts
+    logits = np.round(100 * images["test_features"][kept].astype(np.float64) @ texts[f"{name}_emb"].T, 6)
     assert len(kept) == samples
     assert abs(100 * top_k_accuracy(logits, labels, 1) - percent) < 0.05
