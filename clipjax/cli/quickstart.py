@@ -1,4 +1,4 @@
-"""clipjax quickstart: adapt a CLIP to real images without labels, offline, in about a minute."""
+"""clipjax quickstart: adapt a CLIP to real images without labels, offline, in a minute or three."""
 
 import argparse
 import dataclasses
@@ -30,7 +30,7 @@ def add_parser(commands) -> None:
         "quickstart",
         help="see what clipjax does: adapt a CLIP to real images without labels",
         description="Load the small CLIP inside the package, which was trained on drawn digits, letters and shapes, "
-        "and adapt it to real handwritten digits without their labels. Needs no network and about a minute.",
+        "and adapt it to real handwritten digits without their labels. Needs no network and a minute or three.",
     )
     parser.add_argument(
         "-o", "--output", type=given, default="clipjax-quickstart", metavar="DIR", help="default: %(default)s"
