@@ -118,7 +118,7 @@ def settings_of(name: str, seed: int, choice: str) -> dict[str, Any]:
 
 
 def key_of(domain: str, name: str, settings: dict[str, Any]) -> str:
-    """Name a result by all that it was made with."""
+    """Name a result by domain, variant and settings; texts and code are not in it (see above)."""
     return json.dumps([domain, name, settings], sort_keys=True)
 
 

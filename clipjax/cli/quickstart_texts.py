@@ -28,31 +28,19 @@ def digit_texts(problem: "Problem", weights: Path, folder: Path, progress: "Prog
     Raises:
       OutputError: the store cannot be written.
     """
-    import numpy as np
-
     from clipjax.cli.texts.clip import TextClip
+    from clipjax.cli.texts.writers import retrieval_writer
     from clipjax.methods.pseudo_labels import zero_shot_scores
     from clipjax.texts.collected import read_texts
-    from clipjax.texts.english import with_article
     from clipjax.texts.generate import generate
     from clipjax.texts.prompts import read_prompts
     from clipjax.texts.store import TextStore
     from clipjax.texts.tasks import caption_questions, group_questions
-    from clipjax.texts.writers.retrieval import RetrievalWriter
     from clipjax.training.run import Run
 
     phrases = [f"{thing} {name}" for thing in THINGS for name in problem.class_names] + list(OTHERS)
     clip = TextClip(str(weights), str(folder / "texts"), progress)
-    unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    writer = RetrievalWriter(
-        phrases,
-        unit(clip.embed_texts([f"a photo of {with_article(phrase)}" for phrase in phrases])),
-        lambda pictures: unit(clip.embed_pictures(pictures)),
-        clip.fingerprint[:12],
-        float(np.exp(clip.params["logit_scale"])),
-        count=2,
-        commonness=0.0,
-    )
+    writer = retrieval_writer(clip, phrases, count=2, commonness=0.0)
     prompts, images = read_prompts(None), problem.unlabelled
     labels = zero_shot_scores(problem, Run(progress=progress)).labels
     questions = caption_questions(images, prompts.ask("image-caption", "default"))

@@ -91,9 +91,9 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     classifier = problem.zero_shot
     scored = zero_shot_scores(problem, run)
     scores, rounds = scored.scores, []
+    mesh = make_mesh() if run.mesh is None else run.mesh
     for number in range(config.rounds):
         probabilities = np.asarray(jax.nn.softmax(jnp.asarray(scores)))
-        mesh = make_mesh() if run.mesh is None else run.mesh
         sure = np.flatnonzero(probabilities.max(1) >= config.confidence)
         if not len(sure):
             raise DataError(

@@ -1,15 +1,17 @@
 """From settings to a writer."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clipjax.errors import ConfigError
 
 if TYPE_CHECKING:
+    from clipjax.cli.texts.clip import TextClip
     from clipjax.progress import Progress
     from clipjax.texts.question import Writer
+    from clipjax.texts.writers.retrieval import RetrievalWriter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,17 +122,24 @@ def _files(given: Mapping[str, Any], store: str, progress: "Progress") -> "Write
 
 
 def _retrieval(given: Mapping[str, Any], store: str, progress: "Progress") -> "Writer":
-    import numpy as np
-
     from clipjax.cli.texts.clip import TextClip
-    from clipjax.texts.english import with_article
     from clipjax.texts.phrases import read_phrases
-    from clipjax.texts.writers.retrieval import RetrievalWriter
     from clipjax.training.settings import from_mapping
 
     files = from_mapping(RetrievalFiles, given, "retrieval.")
     phrases = read_phrases(files.phrases)
     clip = TextClip(files.weights, store, progress, batch_size=files.batch_size)
+    options = {"count": files.count, "commonness": files.commonness, "batch_size": files.batch_size}
+    return retrieval_writer(clip, phrases, **options)
+
+
+def retrieval_writer(clip: "TextClip", phrases: Sequence[str], **options: Any) -> "RetrievalWriter":
+    """Build a writer of what a CLIP finds in a list of phrases; `options` are those of `RetrievalWriter`."""
+    import numpy as np
+
+    from clipjax.texts.english import with_article
+    from clipjax.texts.writers.retrieval import RetrievalWriter
+
     unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return RetrievalWriter(
         phrases,
@@ -138,7 +147,5 @@ def _retrieval(given: Mapping[str, Any], store: str, progress: "Progress") -> "W
         lambda pictures: unit(clip.embed_pictures(pictures)),
         clip.fingerprint[:12],
         float(np.exp(clip.params["logit_scale"])),
-        count=files.count,
-        commonness=files.commonness,
-        batch_size=files.batch_size,
+        **options,
     )

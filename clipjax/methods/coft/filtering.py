@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from clipjax.data.source import UNKNOWN
 from clipjax.methods.coft.algorithm import clean_log_probability, cosines, cross_accept, draw_complements
 from clipjax.methods.coft.prompting import Prompted
+from clipjax.methods.pseudo_labels import probabilities_of
 
 Validation = Literal["peer", "self", "confidence", "none"]
 
@@ -78,8 +79,7 @@ def positive_probabilities(model: Prompted, scale: float) -> Float[np.ndarray, "
     parts = []
     for part in _slices(len(model.images)):
         scores = np.asarray(cosines(jnp.asarray(model.images[part]), model.texts[0]), np.float64) * scale
-        powers = np.exp(scores - scores.max(1, keepdims=True))
-        parts.append(powers / powers.sum(1, keepdims=True))
+        parts.append(probabilities_of(scores))
     return np.concatenate(parts)
 
 
