@@ -16,7 +16,10 @@ SECTIONS = [
     pytest.param("encoders", marks=pytest.mark.slow),
     pytest.param("openai", marks=pytest.mark.slow),
     "hostile",
-    "tokenizer preprocess contrastive metrics latteclip coft",
+    "tokenizer preprocess metrics",
+    "contrastive",
+    "latteclip",
+    "coft",
 ]
 
 

@@ -142,10 +142,14 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     )
     fitted = run.fit(stage)
     tuned = join(fitted.trainable if fitted.average is None else fitted.average, frozen)
-    mixed = jax.tree.map(lambda old, new: (old + config.mix * (new - old)).astype(old.dtype), params, tuned)
-    classifier = problem.text_classifier(mixed, run.progress)
+    classifier = problem.text_classifier(_mixed(params, tuned, config.mix), run.progress)
     provenance = {"images": len(source), "steps": fitted.steps, "skipped_steps": fitted.skipped}
     return dataclasses.replace(classifier, provenance=provenance)
+
+
+@jax.jit
+def _mixed(params: Params, tuned: Params, share: float) -> Params:
+    return jax.tree.map(lambda old, new: (old + share * (new - old)).astype(old.dtype), params, tuned)
 
 
 def prompt_tokens(problem: Problem) -> dict[str, Int[np.ndarray, "..."]]:

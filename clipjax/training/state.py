@@ -32,6 +32,7 @@ class TrainState:
 def initial_state(trainable: Any, optimizer: Any, carry: Any, *, averaged: bool, seed: int) -> TrainState:
     """Build the state before the first step."""
     zero = jnp.zeros((), jnp.int32)
+    trainable, optimizer, carry = jax.tree.map(_firmly_typed, (trainable, optimizer, carry))
     return TrainState(
         step=zero,
         trainable=trainable,
@@ -43,3 +44,11 @@ def initial_state(trainable: Any, optimizer: Any, carry: Any, *, averaged: bool,
         skipped=zero,
         skipped_in_row=jnp.copy(zero),
     )
+
+
+def _firmly_typed(leaf: Any) -> Any:
+    """Give a number written in Python, which a step would return as another type, the type that it has then.
+
+    The second step would be compiled anew for it.
+    """
+    return jax.lax.convert_element_type(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf

@@ -42,7 +42,7 @@ def test_rows_of_one_class_as_negatives_are_plain_infonce(problem, devices):
     batch = {"images": images, "labels": labels}
     key = jax.random.key(0)
     found = {
-        negatives: ClassCaptions(contrastive, negatives)(problem.params, frozen, {}, batch, key, 0)[0]
+        negatives: jax.jit(ClassCaptions(contrastive, negatives))(problem.params, frozen, {}, batch, key, 0)[0]
         for negatives in (True, False)
     }
     image = problem.model.encode_image(problem.params, images)

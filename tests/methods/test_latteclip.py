@@ -175,7 +175,7 @@ def test_a_step_takes_each_image_s_own_texts_and_the_prototypes_of_the_epoch_s_s
         "labels": np.array([2, 0, 0, 1], np.int32),
     }
     frozen = {"params": {}, "alpha": np.float32(0.1), "prompts": prompts, "captions": captions, "groups": groups}
-    latte = LatteStep(model, make_mesh(devices=jax.devices()[:1]), Rules(), (1, 1, 1), 2, reference)
+    latte = jax.jit(LatteStep(model, make_mesh(devices=jax.devices()[:1]), Rules(), (1, 1, 1), 2, reference))
     start = jnp.asarray(unit(draw.normal(size=(3, params["image_projection"]["kernel"].shape[1]))), jnp.float32)
     carry = {**dict.fromkeys(("prototypes", "reference", "first"), start), "watched": unwatched()}
     embedded = [

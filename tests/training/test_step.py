@@ -138,6 +138,23 @@ def test_equal_stages_share_one_compilation_and_others_do_not():
     assert train_step._cache_size() == compiled + 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """An objective whose carry holds the best loss."""
+
+    def __call__(self, trainable, frozen, carry, batch, rng, step):
+        loss = jnp.sum(trainable["x"] ** 2) + batch["x"].sum() * 0
+        return loss, ({}, {"best": jnp.minimum(carry["best"], loss)})
+
+
+def test_a_carry_of_plain_numbers_is_compiled_for_once():
+    stage = toy_stage(after_update=None, trainable={"x": jnp.ones(3)}, carry={"best": jnp.asarray(9.0)})
+    compiled = train_step._cache_size()
+    states = [state for state, _ in walk(dataclasses.replace(stage, objective=Best()), 3)]
+    assert train_step._cache_size() == compiled + 1
+    assert states[-1].carry["best"] < 3
+
+
 def test_the_given_state_is_reused_and_results_lie_as_the_rules_say():
     stage, mesh = toy_stage(), make_mesh(fsdp=4)
     program, state = Program.of(stage, mesh), initial(stage)

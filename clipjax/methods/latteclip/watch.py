@@ -44,7 +44,7 @@ def unwatched() -> Watched:
     nothing = {name: jnp.zeros(()) for name in ("agreement", "mixer_entropy", "drift", "sum_agreement", "sum_entropy")}
     counts = {name: jnp.zeros((), jnp.int32) for name in ("steps", "epochs", "epochs_without_gain")}
     # numbers of epochs begin with 0
-    begun = {"epoch": jnp.full((), -1, jnp.int32), "best_agreement": jnp.full((), -1.0)}
+    begun = {"epoch": jnp.full((), -1, jnp.int32), "best_agreement": jnp.full((), -1.0, jnp.float32)}
     return {**nothing, **counts, **begun, "stop": jnp.zeros((), bool)}
 
 
