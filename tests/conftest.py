@@ -7,9 +7,8 @@ from pathlib import Path
 
 # Compiling is most of the time of a test: unless XLA_FLAGS says otherwise, machine code is not optimised, here and in
 # every child. Virtual devices share two processors, and one that waits long for another is not stuck.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', QUICK)} {PATIENT}"
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ["XLA_FLAGS"] += " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 
 import jax
 import jaxtyping
