@@ -1,97 +1,59 @@
 """Methods without labels, their baselines and a ceiling on the testbed's domains, under one protocol.
 
-    python -m benchmarks.adaptation --work study --develop                           # choose learning rates
-    python -m benchmarks.adaptation --work study --domains eurosat pacs_cartoon      # the table
+    python -m benchmarks.adaptation --study latteclip --work study --develop     # choose learning rates
+    python -m benchmarks.adaptation --study latteclip --work study               # the table
 
 Every variant adapts the same small CLIP to the same unlabelled target-train images and is measured once, at its end,
 on target-test. Variants that train an encoder do so for as many epochs with the same augmentation; otherwise a variant
 has its method's own optimiser and settings. `--develop` tries those of `GRIDS` on PACS art paintings, the development
 domain. Each result is a line of WORK/results.jsonl; what is there is not run again: start another WORK for other code.
+Variants of CoFT share what they have in common, the prompts of a domain and seed, and so the first takes longest.
 """
 
 import argparse
-import dataclasses
 import json
+import shutil
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks.adaptation_variants import CHOSEN, GRIDS, STUDIES, VARIANTS
 from benchmarks.testbed_domains import DEVELOPMENT, DOMAINS, open_domain, told
 from benchmarks.timing import machine
+from clipjax.classify.classifier import Classifier
+from clipjax.classify.ensemble import Ensemble
 from clipjax.cli.adapt import measured, nested
 from clipjax.cli.problem_files import Opened
 from clipjax.methods import latteclip
 from clipjax.methods.adapt import adapt
+from clipjax.methods.coft.filtering import Judged
+from clipjax.methods.coft.report import with_labels
 from clipjax.progress import silent
 from clipjax.training.fit import Pace
 from clipjax.training.metrics import Entry
 from clipjax.training.run import Run
 
 SEEDS = (1, 2, 3)
-EPOCHS = 3.0
-VIEW = {"crop": 0.9, "jitter": 0.8, "grayscale": 0.2}  # LatteCLIP's
-FLYP = {"equal_labels": "negatives", "epochs": EPOCHS, "flip": 0.0, **VIEW}
-LATTE = {"epochs": EPOCHS, **VIEW}
-TOLD = {"texts": ["class", "image"], **LATTE}
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A method with settings, and its name in the table. With `labels` it sees the true ones: a ceiling."""
-
-    title: str
-    method: str
-    settings: dict[str, Any]
-    labels: bool = False
-
-
-VARIANTS = {
-    "zero_shot": Variant("zero-shot", "zero_shot", {}),
-    "flyp": Variant("FLYP, zero-shot pseudo-labels", "finetune", {"labels": "pseudo", **FLYP}),
-    "self_training": Variant("self-training, threshold", "self_training", {"epochs": EPOCHS, "flip": 0.0, **VIEW}),
-    "upl": Variant("UPL", "upl", {"contexts": 4, "crop": 0.5}),
-    "prototypes": Variant("prototypes alone, encoders frozen", "latteclip", {"trainable": ["^logit_scale$"], **LATTE}),
-    "latteclip_1e-7": Variant("LatteCLIP, learning rate 1e-7 as published", "latteclip", LATTE),
-    "latteclip": Variant("LatteCLIP", "latteclip", LATTE),
-    "told": Variant("LatteCLIP, captions that name the true class", "latteclip", TOLD, labels=True),
-    "oracle": Variant("FLYP, true labels: a ceiling", "finetune", {"labels": "given", **FLYP}, labels=True),
-}
-
-GRIDS = {
-    "flyp": [f"optimizer.lr={lr}" for lr in ("3e-5", "1e-4", "3e-4", "1e-3")],
-    "self_training": [
-        *(f"optimizer.lr={lr} confidence={c}" for lr in ("3e-5", "1e-4", "3e-4") for c in (0.3, 0.5)),
-        "optimizer.lr=1e-4 confidence=0.7",
-    ],
-    "upl": [f"optimizer.lr={lr} contexts={n}" for lr in ("2e-3", "1e-2") for n in (4, 8)],
-    "latteclip": [f"optimizer.lr={lr}" for lr in ("3e-5", "1e-4", "3e-4")],
-}
-CHOSEN = {
-    "flyp": "optimizer.lr=3e-4",
-    "self_training": "optimizer.lr=1e-4 confidence=0.5",
-    "upl": "optimizer.lr=2e-3 contexts=8",
-    "latteclip": "optimizer.lr=3e-4",
-    "told": "optimizer.lr=3e-4",
-    "oracle": "optimizer.lr=3e-4",
-}
-"""The best of each grid on the development domain; the ceiling is FLYP, too."""
 
 
 def main() -> None:
     args = _parser().parse_args()
     work = Path(args.work)
     work.mkdir(parents=True, exist_ok=True)
+    variants = args.variants or STUDIES[args.study]
     if args.develop:
-        for name in args.variants:
+        for name in variants:
             for choice in GRIDS.get(name, ()):
                 result(work, DEVELOPMENT, name, 0, choice)
         return
     for seed in args.seeds:
         for domain in args.domains:
-            for name in args.variants:
+            for name in variants:
                 result(work, domain, name, seed, CHOSEN.get(name, ""))
-    print(table(work, args.domains, args.variants, args.seeds))
+    print(table(work, args.domains, variants, args.seeds))
     print(json.dumps(machine()))
 
 
@@ -101,10 +63,11 @@ def result(work: Path, domain: str, name: str, seed: int, choice: str) -> dict[s
     key = key_of(domain, name, settings)
     if key in (known := results(work)):
         return known[key]
-    opened = open_domain(domain, work, labels=variant.labels, texts=variant.method == "latteclip" and name != "told")
+    opened = open_domain(domain, work, labels=variant.labels, texts=variant.reads_texts)
     opened = told(opened) if name == "told" else opened
     about = {"domain": domain, "variant": name, "seed": seed, "choice": choice, "key": key}
-    found = {**about, **run(opened, variant.method, settings)}
+    shared = work / "prompts" / f"{domain}-{seed}" if variant.method == "coft" else None
+    found = {**about, **run(opened, variant.method, settings, shared)}
     with (work / "results.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(found) + "\n")
     print(json.dumps(found), flush=True)
@@ -122,22 +85,48 @@ def key_of(domain: str, name: str, settings: dict[str, Any]) -> str:
     return json.dumps([domain, name, settings], sort_keys=True)
 
 
-def run(opened: Opened, method: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Adapt once; return accuracies in percent, seconds, and what the run's last entry says without labels."""
+def run(opened: Opened, method: str, settings: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Adapt once; return accuracies in percent, seconds, and what the run says of itself.
+
+    In a `folder` stages of earlier variants are found; those that every variant has for itself are removed.
+    """
     seen: dict[int, dict[str, float]] = {}
 
     def remember(entry: Entry) -> None:
         seen[entry.step] = entry.values
 
     start = time.monotonic()
-    classifier = adapt(method, opened.problem, run=Run(sinks=(remember,), pace=Pace(log_every=1)), **settings)
+    classifier = adapt(method, opened.problem, run=Run(folder, sinks=(remember,), pace=Pace(log_every=1)), **settings)
     seconds = time.monotonic() - start
+    top1 = _top1(classifier, opened)
+    found: dict[str, Any] = {"top1": top1, "seconds": round(seconds, 1)}
+    if isinstance(classifier, Ensemble):
+        found["members"] = [_top1(member, opened) for member in classifier.members]
+    else:
+        # what the adapted text tower says of the class names, in place of the method's own class weights
+        found["top1_by_texts"] = _top1(opened.problem.text_classifier(classifier.params), opened)
+    if folder is not None:
+        found["judged"] = judged(folder, opened)
+        for stage in (folder / "stages").glob("tune-*"):
+            shutil.rmtree(stage)
+    return {**found, **watched(opened, seen)}
+
+
+def judged(folder: Path, opened: Opened) -> list[dict[str, float]]:
+    """Measure CoFT's pseudo-labels by labels that it never saw, those of each model's proposals, and remove them."""
+    found = []
+    for path in sorted((folder / "once").glob("judged-*.npz")):
+        with np.load(path) as arrays:
+            one = Judged(*(arrays[name] for name in Judged._fields))
+        shares = with_labels(one, opened.problem.images.labels)
+        found.append({name: round(share, 2) for name, share in shares.items()})
+        path.unlink()
+    return found
+
+
+def _top1(classifier: Classifier | Ensemble, opened: Opened) -> float:
     assert opened.test is not None
-    top1 = measured(classifier, opened.test, silent).document()["top1"]
-    # what the adapted text tower says of the class names, in place of the method's own class weights
-    texts = opened.problem.text_classifier(classifier.params)
-    by_texts = measured(texts, opened.test, silent).document()["top1"]
-    return {"top1": top1, "top1_by_texts": by_texts, "seconds": round(seconds, 1), **watched(opened, seen)}
+    return measured(classifier, opened.test, silent).document()["top1"]
 
 
 def watched(opened: Opened, seen: dict[int, dict[str, float]]) -> dict[str, Any]:
@@ -180,7 +169,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", default="study", metavar="DIR", help="texts and results; a repeated command goes on")
     parser.add_argument("--develop", action="store_true", help="choose settings on the development domain")
     parser.add_argument("--domains", nargs="+", default=["eurosat", "pacs_cartoon"], choices=list(DOMAINS))
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--study", default="latteclip", choices=list(STUDIES), help="which table")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), help="these rows alone")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     return parser
 

@@ -97,10 +97,10 @@ def random_inputs(config: CLIPConfig, batch: int, classes: int) -> Inputs:
     images = random.standard_normal((batch, config.image_size, config.image_size, 3), np.float32)
     labels = random.integers(0, classes, batch, np.int32)
     kinds = ((batch, CAPTION_LENGTHS), (classes, CAPTION_LENGTHS), (classes, PROMPT_LENGTHS))
-    return Inputs(images, labels, *(_random_texts(config, count, lengths, random) for count, lengths in kinds))
+    return Inputs(images, labels, *(random_texts(config, count, lengths, random) for count, lengths in kinds))
 
 
-def _random_texts(config: CLIPConfig, count: int, lengths: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+def random_texts(config: CLIPConfig, count: int, lengths: tuple[int, int], random: np.random.Generator) -> np.ndarray:
     """Draw texts whose numbers of tokens are spread evenly between two, which both occur."""
     assert config.text is not None
     tokens = random.integers(1, config.text.bos_token_id, (count, config.context_length), np.int32)

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from clipjax.data.source import UNKNOWN
-from clipjax.methods.coft.algorithm import clean_log_probability, cosines, cross_accept, draw_complements
+from clipjax.methods.coft.algorithm import clean_log_probability, cross_accept, draw_complements
 from clipjax.methods.coft.prompting import Prompted
 from clipjax.methods.pseudo_labels import probabilities_of
+from clipjax.models.clip import cosines
 
 Validation = Literal["peer", "self", "confidence", "none"]
 

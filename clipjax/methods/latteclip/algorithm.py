@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from clipjax.losses import clip_loss
-from clipjax.models.clip import unit
+from clipjax.models.clip import cosines, unit
 
 Mode = Literal["intended", "released"]
 TextKind = Literal["class", "image", "group"]
@@ -47,7 +47,7 @@ def mixer_weights(
 
     A constant to the gradient.
     """
-    best = jax.lax.top_k(_cosines(jax.lax.stop_gradient(embeddings), prototypes), 2)[0]
+    best = jax.lax.top_k(cosines(jax.lax.stop_gradient(embeddings), prototypes), 2)[0]
     return best[:, 0] - best[:, 1] + LEAST_WEIGHT
 
 
@@ -91,7 +91,7 @@ def objective(
         )
     if pair_loss is None:
         pair_loss = lambda image, text, scale: clip_loss(image, text, scale, normalize=False)
-    finetuned = jnp.argmax(_cosines(jax.lax.stop_gradient(images), unit(prototypes)), axis=1)
+    finetuned = jnp.argmax(cosines(jax.lax.stop_gradient(images), unit(prototypes)), axis=1)
     labels: dict[Branch, Array] = {"finetuned": finetuned, "zero_shot": zero_shot}
     margins = {
         "class": mixer_weights(class_texts, reference),
@@ -113,11 +113,6 @@ def objective(
     shown = jnp.stack([weights["class"][finetuned], weights["image"], weights["group"]], axis=1)
     named = {f"loss_{branch}": value for branch, value in losses.items()}
     return loss, {"prototypes": moved, "labels": finetuned, "weights": shown, **named}
-
-
-def _cosines(rows: Float[Array, "rows dim"], others: Float[Array, "others dim"]) -> Float[Array, "rows others"]:
-    # accelerators would round to bfloat16, which is a tenth of many a margin
-    return jnp.matmul(rows, others.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _class_scales(
