@@ -8,7 +8,14 @@ VIEW = {"crop": 0.9, "jitter": 0.8, "grayscale": 0.2}  # LatteCLIP's
 FLYP = {"equal_labels": "negatives", "epochs": EPOCHS, "flip": 0.0, **VIEW}
 LATTE = {"epochs": EPOCHS, **VIEW}
 TOLD = {"texts": ["class", "image"], **LATTE}
-COFT = {"contexts": 4, "visual_prompts": 8, "tune_epochs": EPOCHS}
+COFT = {
+    "contexts": 4,
+    "visual_prompts": 8,
+    "seeds_per_class": 64,
+    "prompt_optimizer": {"lr": 1e-2},
+    "tune_epochs": EPOCHS,
+    "tune_optimizer": {"lr": 2e-2},
+}
 PLUS = {"rounds": 3, "contrast_weight": 0.1, **COFT}
 
 
@@ -70,8 +77,14 @@ GRIDS = {
     ],
     "upl": [f"optimizer.lr={lr} contexts={n}" for lr in ("2e-3", "1e-2") for n in (4, 8)],
     "latteclip": [f"optimizer.lr={lr}" for lr in ("3e-5", "1e-4", "3e-4")],
-    "phase_one": [f"seeds_per_class={n}" for n in (16, 32, 64)],
-    "coft": [f"tune_optimizer.lr={lr}" for lr in ("5e-4", "2e-3", "5e-3", "1e-2")],
+    "phase_one": [
+        "seeds_per_class=16",
+        *(f"prompt_optimizer.lr={lr} seeds_per_class={n}" for lr, n in (("3e-3", 16), ("1e-2", 64))),
+    ],
+    "coft": [
+        *(f"tune_optimizer.lr={lr}" for lr in ("5e-3", "2e-2")),
+        "tune_optimizer.lr=5e-3 head_start=text",
+    ],
 }
 """What is tried on the development domain."""
 
