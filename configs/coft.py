@@ -64,8 +64,11 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.tune_optimizer = ConfigDict({"name": "sgd", "lr": 5e-4, "weight_decay": 5e-4})
     if name in TESTBED:
         # its text tower was trained on texts of 20 tokens, and its image tower is a fiftieth of ViT-B/16
-        config.contexts, config.visual_prompts = 4, 8
-        config.tune_optimizer.lr = 5e-3
+        config.contexts, config.visual_prompts, config.seeds_per_class = 4, 8, 64
+        config.tune_epochs, config.prompt_optimizer.lr, config.tune_optimizer.lr = 3.0, 1e-2, 2e-2
+        of_domain = ("extra=cartoon",) if name == "testbed_pacs_cartoon" else ()
+        config.problem.where = ("testbed=target-train", *of_domain)
+        config.problem.test_where = ("testbed=target-test", *of_domain)
     if name in QUICKSTART:
         config.contexts, config.visual_prompts, config.least_prompt_steps = 2, 2, 60
         config.flip, config.tune_optimizer.lr = 0.0, 5e-3

@@ -58,7 +58,7 @@ def test_the_quickstart_s_configuration_is_what_the_command_does():
 @pytest.mark.parametrize("domain", ["testbed_eurosat", "testbed_pacs_cartoon"])
 def test_all_methods_adapt_to_the_same_images_of_a_testbed_domain(domain):
     selected = set()
-    for file in ("latteclip", "self_training", "upl"):
+    for file in ("latteclip", "self_training", "upl", "coft"):
         problem = runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"](domain).problem
         selected.add((problem.where, problem.test_where, problem.template))
     assert len(selected) == 1
