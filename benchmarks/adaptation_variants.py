@@ -13,7 +13,6 @@ COFT = {
     "visual_prompts": 8,
     "seeds_per_class": 64,
     "prompt_optimizer": {"lr": 1e-2},
-    "tune_epochs": EPOCHS,
     "tune_optimizer": {"lr": 2e-2},
 }
 PLUS = {"rounds": 3, "contrast_weight": 0.1, **COFT}
