@@ -19,7 +19,7 @@ from clipjax.data.source import memory_source
 from clipjax.errors import ConfigError, DataError
 from clipjax.methods.pcclip import Config, difference_accuracy
 from clipjax.methods.pcclip.adapt import encoded, prepare
-from clipjax.methods.pcclip.rows import compact_tokens, sentences_of, with_swapped
+from clipjax.methods.pcclip.rows import compact_tokens, have_difference, sentences_of, with_swapped
 from clipjax.methods.pcclip.step import text_side
 from clipjax.models.clip import CLIP
 from clipjax.models.presets import preset
@@ -216,6 +216,15 @@ def test_copies_of_an_image_are_dropped_and_counted(world):
     assert (said["images"], said["without_difference"], said["sentences"]) == (3, 1, 1)
     with pytest.raises(DataError, match="all are copies of one"):
         tuned(with_differences(copied, {(a, b): (sentence("x", "y"),)}))
+
+
+def test_a_scaled_copy_has_no_difference(monkeypatch):
+    monkeypatch.setattr("clipjax.methods.pcclip.rows.DIFFERENCES_AT_A_TIME", 2)
+    embeddings = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    embeddings[3] = 2.5 * embeddings[1]
+    pairs = np.array([[0, 1], [1, 3], [2, 3], [3, 1], [2, 0]])
+    assert_array_equal(have_difference(embeddings, pairs), [True, False, True, False, True])
+    assert have_difference(embeddings, pairs[:0]).shape == (0,)
 
 
 def test_few_images_and_few_pairs_are_drawn_by_the_seed(world):

@@ -16,12 +16,12 @@ from clipjax.errors import DataError
 from clipjax.methods.interpolation import interpolated
 from clipjax.methods.pcclip.algorithm import difference_accuracy
 from clipjax.methods.pcclip.config import Config
-from clipjax.methods.pcclip.pairs import choose_images, have_difference
 from clipjax.methods.pcclip.rows import (
     Rows,
     Sentences,
     compact_tokens,
     drawn,
+    have_difference,
     of_chosen_images,
     sentences_of,
     tokenized,
@@ -30,6 +30,7 @@ from clipjax.methods.pcclip.rows import (
 from clipjax.methods.pcclip.step import DifferenceStep, moved, no_change, text_side
 from clipjax.models.clip import Params
 from clipjax.parallel.mesh import enough_rows, fitting_batch, make_mesh
+from clipjax.texts.pairs import choose_images
 from clipjax.training.partition import join, split
 from clipjax.training.run import Run
 from clipjax.training.stage import Stage

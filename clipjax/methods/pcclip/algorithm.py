@@ -12,11 +12,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from clipjax.losses import clip_loss
 from clipjax.losses.similarity import unit_rows
+from clipjax.texts.pairs import SMALLEST_DIFFERENCE
 
 Kind = Literal["contrastive", "squared"]
-
-SMALLEST_DIFFERENCE = 1e-6
-"""Below this two unit embeddings are of the same image, and their difference has no direction."""
 
 
 def difference_loss(

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from clipjax.classify.embed import tokens_for
 from clipjax.classify.problem import Problem
 from clipjax.data.image_names import ImageNames
 from clipjax.errors import DataError
-from clipjax.methods.pcclip.pairs import choose_images
 from clipjax.methods.text_pools import cut
 from clipjax.texts.collected import Texts
 from clipjax.texts.orientation import swapped
+from clipjax.texts.pairs import SMALLEST_DIFFERENCE, choose_images
 from clipjax.texts.record import Kind
 
 Source = Literal["differences", "captions", "rewrites"]
@@ -26,6 +26,9 @@ _KINDS: dict[Source, Kind] = {"differences": "difference", "captions": "caption"
 
 SENTENCES_AT_A_TIME = 16_384
 """So many are tokenized at once, with four bytes a token."""
+
+DIFFERENCES_AT_A_TIME = 65_536
+"""So many are in memory at once."""
 
 
 class Sentences(NamedTuple):
@@ -96,6 +99,17 @@ def of_chosen_images(found: Sentences, count: int | None, *, seed: int) -> tuple
     kept = found.select(np.isin(found.first, chosen) & np.isin(found.second, chosen))
     first, second = (np.searchsorted(chosen, places).astype(np.int32) for places in (kept.first, kept.second))
     return Sentences(first, second, kept.texts), chosen
+
+
+def have_difference(
+    embeddings: Float[np.ndarray, "images dim"], pairs: Int[np.ndarray, "pairs 2"]
+) -> Bool[np.ndarray, " pairs"]:
+    """Say of which pairs the unit embeddings differ; a copy of an image has no difference to it."""
+    wide = np.asarray(embeddings, np.float64)
+    rows = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    pieces = (pairs[start : start + DIFFERENCES_AT_A_TIME] for start in range(0, len(pairs), DIFFERENCES_AT_A_TIME))
+    lengths = [np.linalg.norm(rows[piece[:, 0]] - rows[piece[:, 1]], axis=1) for piece in pieces]
+    return np.concatenate([np.zeros(0), *lengths]) >= SMALLEST_DIFFERENCE
 
 
 def drawn(found: Sentences, most: int | None, *, seed: int) -> Sentences:
