@@ -55,20 +55,20 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
       ConfigError: a pattern of `trainable` that matches nothing of the text side.
     """
     prepared = prepare(problem, config, run)
-    said = prepared.counts
-    found: list[tuple[float, Params]] = []
+    said, before = prepared.counts, text_side(problem.params)
+    tried: list[list[float]] = []
+    kept: Params = before
     for rate, temperature in config.candidates:
-        tuned, steps = trained(problem, config, run, prepared, rate, temperature)
-        said["steps"] = steps
-        found.append((_accuracy(problem, config, run, prepared, tuned), tuned))
-    best = max(range(len(found)), key=lambda i: found[i][0]) if len(found) > 1 else 0
-    accuracy, tuned = found[best]
+        tuned, said["steps"] = trained(problem, config, run, prepared, rate, temperature)
+        accuracy = _accuracy(problem, config, run, prepared, tuned)
+        if not tried or accuracy > max(score for *_, score in tried):
+            kept, said["learning_rate"], said["temperature"] = tuned, rate, temperature
+        tried.append([rate, temperature, accuracy])
     if prepared.held_out is not None:
-        said["difference_accuracy_before"] = _accuracy(problem, config, run, prepared, text_side(problem.params))
-        said["difference_accuracy"] = accuracy
-        said["learning_rate"], said["temperature"] = config.candidates[best]
-        said["tried"] = [[*tried, score] for tried, (score, _) in zip(config.candidates, found)]
-    params = {**problem.params, **interpolated(text_side(problem.params), tuned, config.mix)}
+        said["difference_accuracy_before"] = _accuracy(problem, config, run, prepared, before)
+        said["difference_accuracy"] = max(score for *_, score in tried)
+        said["tried"] = tried
+    params = {**problem.params, **interpolated(before, kept, config.mix)}
     return dataclasses.replace(problem.text_classifier(params, run.progress), provenance=said)
 
 

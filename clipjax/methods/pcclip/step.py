@@ -46,9 +46,9 @@ class DifferenceStep:
         else:
             loss = jnp.mean(jnp.square(unit_rows(text) - side))
         cosines = jnp.sum(unit_rows(side) * unit_rows(text), axis=-1)
-        metrics = {"cosine": jnp.mean(cosines), "difference_accuracy": jnp.mean((cosines > 0).astype(jnp.float32))}
-        if not self.differences:
-            del metrics["difference_accuracy"]
+        metrics = {"cosine": jnp.mean(cosines)}
+        if self.differences:
+            metrics["difference_accuracy"] = jnp.mean((cosines > 0).astype(jnp.float32))
         if self.captions:
             captions = self._encoded(params, frozen["captions"][batch["first"]])
             # pairs that share their first image have the same caption
