@@ -20,6 +20,7 @@ SECTIONS = [
     "contrastive",
     "latteclip",
     "coft",
+    "pcclip",
 ]
 
 

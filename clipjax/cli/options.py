@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from clipjax.models.clip import CLIP, Params
     from clipjax.models.config import CLIPConfig
 
-_INPUTS = ("weights", "classifier", "images", "splits_file", "classes", "template", "descriptions", "texts")
+_INPUTS = ("weights", "classifier", "images", "anchors", "splits_file", "classes", "template", "descriptions", "texts")
 """The arguments that name what a command reads."""
 
 IMAGES_HELP = "a folder of class folders, a flat folder, a tar, or a TFDS data set prepared as array_record"

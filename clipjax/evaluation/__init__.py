@@ -7,17 +7,24 @@ from clipjax.evaluation.classification import (
     per_class_accuracy,
     top_k_accuracy,
 )
+from clipjax.evaluation.difference import differences_right, over_seeds
 from clipjax.evaluation.few_shot import base_new_split, harmonic_mean
+from clipjax.evaluation.ranking import difference_scores, kendall_tau, ranked
 from clipjax.evaluation.retrieval import median_rank, recall_at_k
 
 __all__ = [
     "base_new_split",
     "confusion_matrix",
+    "difference_scores",
+    "differences_right",
     "expected_calibration_error",
     "harmonic_mean",
+    "kendall_tau",
     "mean_per_class_accuracy",
     "median_rank",
+    "over_seeds",
     "per_class_accuracy",
+    "ranked",
     "recall_at_k",
     "top_k_accuracy",
 ]

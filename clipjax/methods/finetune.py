@@ -22,6 +22,7 @@ from clipjax.data.views import augmented_view
 from clipjax.inputs.trim import text_lengths, trimmed_length
 from clipjax.losses.pairing import EqualIds
 from clipjax.methods.contrastive import Contrastive, clamp_logit_scale
+from clipjax.methods.interpolation import interpolated
 from clipjax.methods.pseudo_labels import pseudo_labels, zero_shot_scores
 from clipjax.models.clip import Params
 from clipjax.parallel.mesh import make_mesh
@@ -142,14 +143,9 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     )
     fitted = run.fit(stage)
     tuned = join(fitted.trainable if fitted.average is None else fitted.average, frozen)
-    classifier = problem.text_classifier(_mixed(params, tuned, config.mix), run.progress)
+    classifier = problem.text_classifier(interpolated(params, tuned, config.mix), run.progress)
     provenance = {"images": len(source), "steps": fitted.steps, "skipped_steps": fitted.skipped}
     return dataclasses.replace(classifier, provenance=provenance)
-
-
-@jax.jit
-def _mixed(params: Params, tuned: Params, share: float) -> Params:
-    return jax.tree.map(lambda old, new: (old + share * (new - old)).astype(old.dtype), params, tuned)
 
 
 def prompt_tokens(problem: Problem) -> dict[str, Int[np.ndarray, "..."]]:

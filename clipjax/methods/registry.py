@@ -13,6 +13,7 @@ METHODS = {
     "finetune": "clipjax.methods.finetune",
     "latteclip": "clipjax.methods.latteclip",
     "coft": "clipjax.methods.coft",
+    "pcclip": "clipjax.methods.pcclip",
     "linear_probe": "clipjax.methods.linear_probe",
     "self_training": "clipjax.methods.self_training",
     "upl": "clipjax.methods.upl",

@@ -1,4 +1,7 @@
-"""Pages to look at: the numbers of a store, and some of its texts beside their images. Each is one file."""
+"""Pages to look at: the numbers of a store, and some of its texts beside their images. Each is one file.
+
+Those of other packages are filled here, too, and look alike.
+"""
 
 import base64
 import dataclasses
@@ -31,21 +34,31 @@ def statistics_page(kinds: Sequence[KindStatistics], *, title: str, note: str = 
     histograms = {s.kind: _bars(s.histogram) for s in kinds}
     faults = {s.kind: [(_words(rule), count) for rule, count in s.faults.items()] for s in kinds}
     shown = {"kinds": kinds, "histograms": histograms, "faults": faults, "lengths": LENGTHS}
-    return _page("statistics.html", **shown, title=title, note=note)
+    return rendered("statistics.html", **shown, title=title, note=note)
 
 
 def sample_page(cards: Sequence[Card], *, title: str, note: str = "") -> str:
     """Write some texts with their images as a page; the images are in it, at a small size."""
-    return _page("sample.html", cards=[_shown(card) for card in cards], title=title, note=note)
+    return rendered("sample.html", cards=[_shown(card) for card in cards], title=title, note=note)
 
 
-def _page(template: str, **values: Any) -> str:
+def rendered(template: str, *folders: Path, **values: Any) -> str:
+    """Fill a page of `folders`, or of those here, which it may extend."""
     from jinja2 import Environment, FileSystemLoader
 
-    folder = FileSystemLoader(Path(__file__).parent / "pages")
+    loader = FileSystemLoader([*folders, Path(__file__).parent / "pages"])
     # what a model wrote is text, whatever it looks like
-    environment = Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template(template).render(**values)
+
+
+def embedded(image: Image.Image) -> str:
+    """Write a picture, at a small size, as an address that holds all of it."""
+    image = image.convert("RGB")
+    image.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _shown(card: Card) -> dict[str, Any]:
@@ -58,7 +71,7 @@ def _shown(card: Card) -> dict[str, Any]:
         "model": r.model,
         "prompt": r.prompt,
         "raw": r.raw,
-        "pictures": [_embedded(picture) for picture in card.pictures],
+        "pictures": [embedded(picture) for picture in card.pictures],
         "faults": [_words(name) for name in card.faults],
         "similarity": card.similarity,
     }
@@ -66,14 +79,6 @@ def _shown(card: Card) -> dict[str, Any]:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _embedded(image: Image.Image) -> str:
-    image = image.convert("RGB")
-    image.thumbnail((_SIDE, _SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _bars(histogram: Mapping[int, int]) -> list[tuple[str, int]]:

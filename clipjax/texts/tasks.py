@@ -64,9 +64,17 @@ def description_questions(
 
 
 def difference_questions(
-    captions: Mapping[str, str], prompt: Prompt, count: int, *, seed: int = 0, source: ImageSource | None = None
+    captions: Mapping[str, str],
+    prompt: Prompt,
+    count: int,
+    *,
+    seed: int = 0,
+    source: ImageSource | None = None,
+    pairs: Int[np.ndarray, "pairs 2"] | None = None,
 ) -> list[Question]:
     """Ask how `count` random pairs of images differ, from one caption of each, or from the images of a source.
+
+    `pairs`, positions among the captioned images, are asked about in place of random ones.
 
     Raises:
       DataError: fewer than two images, or a caption whose image the source lacks.
@@ -76,7 +84,8 @@ def difference_questions(
         raise DataError(f"{len(ids)} captioned images make no pair; import the captions of more")
     where = {} if source is None else {image: place for place, image in enumerate(source.ids)}
     questions = []
-    for first, second in draw_pairs(len(ids), count, seed=seed).tolist():
+    pairs = draw_pairs(len(ids), count, seed=seed) if pairs is None else pairs
+    for first, second in pairs.tolist():
         pair = (ids[first], ids[second])
         given = (captions[pair[0]], captions[pair[1]])
         values = {"first": given[0], "second": given[1]} if prompt.placeholders else {}

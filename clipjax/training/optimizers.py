@@ -27,9 +27,12 @@ A rule by number of dimensions would not do: the biases of stacked layers are ma
 """
 
 NAMES = ("adamw", "adam", "sgd", "muon")
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = ("cosine", "linear", "constant", "exponential")
 
-_NUMBERS = ("lr", "end_factor", "warmup", "weight_decay", "clip_norm", "b1", "b2", "eps", "momentum", "ema")
+_NUMBERS = (
+    "lr", "end_factor", "warmup", "decay_rate", "decay_steps", "weight_decay", "clip_norm", "b1", "b2", "eps",
+    "momentum", "ema",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,19 +40,22 @@ class Optimizer:
     """How a stage's gradient becomes an update.
 
     The learning rate rises to `lr` linearly over `warmup` steps and then falls to `end_factor` times
-    that along a cosine or a line over the rest of the stage, or stays. `weight_decay` is decoupled
-    for "adamw" and "muon" and part of the gradient for "adam" and "sgd", on the paths that `decayed`
-    matches. `factors` multiply the learning rate of the paths that a pattern matches. `clip_norm`
-    bounds the gradient's global norm. "muon" (arXiv 2502.16982) orthogonalises the updates of the
-    blocks' kernels, scaled to the size of Adam's, and is AdamW for all else. `ema` keeps a moving
-    average of the trained params with this decay.
+    that along a cosine or a line over the rest of the stage, or stays; if "exponential", it is multiplied
+    by `decay_rate` after every `decay_steps` steps, after each epoch where that is 0 and the method knows
+    one. `weight_decay` is decoupled for "adamw" and "muon" and part of the gradient for "adam" and "sgd",
+    on the paths that `decayed` matches. `factors` multiply the learning rate of the paths that a pattern
+    matches. `clip_norm` bounds the gradient's global norm. "muon" (arXiv 2502.16982) orthogonalises the
+    updates of the blocks' kernels, scaled to the size of Adam's, and is AdamW for all else. `ema` keeps a
+    moving average of the trained params with this decay.
     """
 
     name: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
     lr: float = 1e-3
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "exponential"] = "cosine"
     warmup: int = 0
     end_factor: float = 0.0
+    decay_rate: float = 0.9
+    decay_steps: int = 0
     weight_decay: float = 0.0
     decayed: str = DECAYED
     factors: tuple[tuple[str, float], ...] = ()
@@ -65,7 +71,7 @@ class Optimizer:
         for field, known in (("name", NAMES), ("schedule", SCHEDULES)):
             if getattr(self, field) not in known:
                 raise ConfigError(f"optimizer.{field} is {getattr(self, field)!r}; known are {', '.join(known)}")
-        for field in ("lr", "warmup", "end_factor", "weight_decay", "eps"):
+        for field in ("lr", "warmup", "end_factor", "decay_rate", "decay_steps", "weight_decay", "eps"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise ConfigError(f"optimizer.{field} is {getattr(self, field)}; it cannot be negative")
         for field in ("b1", "b2", "momentum", "ema"):
@@ -78,11 +84,12 @@ class Optimizer:
 
     def structure(self) -> "Optimizer":
         """Return the spec with its numbers blanked: what a compiled step depends on."""
-        blank = dict.fromkeys(("lr", "end_factor", "b1", "b2", "eps", "momentum"), 0.0)
+        blank = dict.fromkeys(("lr", "end_factor", "decay_rate", "b1", "b2", "eps", "momentum"), 0.0)
         return dataclasses.replace(
             self,
             **blank,
             warmup=0,
+            decay_steps=0,
             weight_decay=float(self.weight_decay != 0),
             clip_norm=None if self.clip_norm is None else 1.0,
             ema=None if self.ema is None else 0.0,
@@ -148,9 +155,15 @@ def _orthogonalised() -> optax.GradientTransformation:
 
 def learning_rate(schedule: str, numbers: Numbers, step: Int[Array, ""]) -> Float[Array, ""]:
     """Return the rate of step `step`, counted from 0; the first step of a warm-up is not zero."""
+    whole_epochs = jnp.floor_divide(step, jnp.maximum(numbers["decay_steps"], 1.0).astype(step.dtype))
     step = step.astype(jnp.float32)
     rise = jnp.minimum(1.0, (step + 1) / jnp.maximum(numbers["warmup"], 1.0))
     done = jnp.clip((step - numbers["warmup"]) / jnp.maximum(numbers["steps"] - numbers["warmup"], 1.0), 0.0, 1.0)
-    fall = {"cosine": (1 + jnp.cos(jnp.pi * done)) / 2, "linear": 1 - done, "constant": jnp.ones_like(done)}[schedule]
+    fall = {
+        "cosine": (1 + jnp.cos(jnp.pi * done)) / 2,
+        "linear": 1 - done,
+        "constant": jnp.ones_like(done),
+        "exponential": numbers["decay_rate"] ** whole_epochs.astype(jnp.float32),
+    }[schedule]
     end = 1.0 if schedule == "constant" else numbers["end_factor"]
     return numbers["lr"] * rise * (end + (1 - end) * fall)

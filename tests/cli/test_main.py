@@ -71,6 +71,7 @@ def test_wrong_arguments_are_one_line(arguments, part, clipjax, complains):
         ("zeroshot", ["--classes", "--output", "--descriptions", "--images", "--weights", "--splits-file", "--split"]),
         ("embed", ["--images", "--texts", "--output"]),
         ("retrieve", ["--captions"]),
+        ("rank", ["--difference", "--anchors", "--truth", "--output"]),
         ("probe", ["--train", "--test", "--val"]),
     ],
 )

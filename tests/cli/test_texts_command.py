@@ -66,6 +66,14 @@ def test_the_configuration_file_names_what_is_asked(clipjax, generate, photos, s
     assert generate(f"images={photos}", "pairs=9", config=f"{CONFIG}:differences-of-images").json["answered"] == 9
 
 
+def test_pairs_of_few_images_or_of_those_most_alike_are_asked_about(generate, photos, checkpoint, store):
+    asked = ("ask=difference-of-images", f"images={photos}")
+    assert generate(*asked, "pairs=99", "pair_images=4").json["questions"] == 6
+    assert len({name for pair in read_texts(store).pairs() for name in pair}) == 4
+    found = generate(*asked, "pairs=3", "hard_pairs=true", f"weights={checkpoint}").json
+    assert found["questions"] == 3 and found["failed"] == 0
+
+
 def test_groups_follow_zero_shot_labels_and_nobody_elses(generate, photos, classes, checkpoint, store):
     settings = [f"images={photos}", f"classes={classes}", f"weights={checkpoint}", "ask=group-caption"]
     found = generate(*settings)
@@ -183,6 +191,11 @@ def test_files_of_one_name_are_told_apart(clipjax, store, tmp_path):
 
 
 MISTAKES = {
+    "hard pairs without a model": (
+        ["ask=difference-of-images", "images={photos}", "hard_pairs=true"],
+        ["hard pairs", "weights=PATH"],
+    ),
+    "one image to pair": (["images={photos}", "pair_images=1"], ["pair_images is 1"]),
     "pairs below one": (["images={photos}", "pairs=-1"], ["pairs is -1"]),
     "a group of none": (["images={photos}", "group_size=0"], ["group_size is 0", "from 1 to 100"]),
     "a seed below zero": (["images={photos}", "seed=-1"], ["seed is -1"]),

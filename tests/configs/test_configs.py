@@ -21,6 +21,7 @@ ALL += [
 ALL += [("upl", name) for name in ("", "eurosat", "dtd", "testbed_eurosat")]
 ALL += [("self_training", name) for name in ("", "testbed_eurosat", "testbed_pacs_cartoon")]
 ALL += [("coft", name) for name in ("", "plus", "eurosat", "dtd_plus", "testbed_eurosat_plus", "quickstart")]
+ALL += [("pcclip", name) for name in ("paper_code", "practical", "captions", "rewrites")]
 ALL += [("finetune", name) for name in ("", "eurosat", "dtd", "pacs")]
 
 

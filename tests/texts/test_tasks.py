@@ -90,6 +90,12 @@ def test_differences_ask_about_two_captions_or_two_images(source):
         assert question.given == ()
 
 
+def test_pairs_that_are_chosen_are_asked_about_in_their_order():
+    prompt, names = PROMPTS.ask("difference-of-captions"), list(CAPTIONS)
+    found = difference_questions(CAPTIONS, prompt, 99, pairs=np.array([[3, 1], [0, 2]]))
+    assert [question.subjects for question in found] == [(names[3], names[1]), (names[0], names[2])]
+
+
 def test_pairs_that_cannot_be_made_are_refused(source):
     prompt = PROMPTS.ask("difference-of-captions")
     with pytest.raises(DataError, match="make no pair"):

@@ -158,6 +158,11 @@ def test_a_constant_rate_stays():
     assert rates(6, schedule="constant", end_factor=0.1) == [2.0] * 7
 
 
+def test_an_exponential_rate_falls_at_once_after_each_epoch():
+    found = rates(12, schedule="exponential", decay_rate=0.9, decay_steps=4)
+    np.testing.assert_allclose(found[:12], 2.0 * 0.9 ** (np.arange(12) // 4), rtol=1e-6)
+
+
 def test_factors_scale_the_rate_of_matching_paths_only():
     plain = Optimizer("sgd", lr=0.1, momentum=0.0, schedule="constant")
     params, slowed, full = (
@@ -195,6 +200,8 @@ def test_specs_that_differ_in_numbers_have_one_structure():
         {"ema": 1.0},
         {"b1": 2.0},
         {"warmup": -1},
+        {"decay_rate": -0.1},
+        {"decay_steps": -1},
         {"weight_decay": -0.1},
         {"lr": float("inf")},
         {"eps": float("nan")},

@@ -30,6 +30,9 @@ class TextFiles:
     labels are used: `weights` label the `images` with the `classes` and templates, zero-shot. A group has
     `group_size` images. With `skip_bad`
     images that cannot be decoded are left out, and listed, instead of ending the run.
+
+    Differences are asked of so many `pairs`, of at most `pair_images` images; of random ones, or with `hard_pairs` of
+    those that are most alike to `weights`.
     """
 
     ask: tuple[str, ...] | str = ("image-caption",)
@@ -46,6 +49,8 @@ class TextFiles:
     samples: int = 10
     group_size: int = 4
     pairs: int = 1000
+    pair_images: int | None = None
+    hard_pairs: bool = False
     seed: int = 0
     skip_bad: bool = False
 
@@ -53,6 +58,7 @@ class TextFiles:
         from clipjax.training.settings import check_range
 
         check_range(self, 1, math.inf, "samples", "pairs")
+        check_range(self, 2, math.inf, "pair_images")
         check_range(self, 0, math.inf, "seed")
         check_range(self, 1, 100, "group_size")
 
@@ -90,6 +96,7 @@ class _Asking:
 
     def _about(self, prompt: "Prompt") -> "list[Question]":
         from clipjax.texts import tasks
+        from clipjax.texts.pairs import choose_images
 
         files, kind = self._files, prompt.kind
         if kind == "caption":
@@ -105,12 +112,21 @@ class _Asking:
             return tasks.template_questions(files.dataset, prompt, samples=files.samples)
         if kind == "rewrite":
             return tasks.rewrite_questions(self._captions(), prompt)
-        if prompt.placeholders:
-            return tasks.difference_questions(self._captions(), prompt, files.pairs, seed=files.seed)
-        source = self._images(prompt)
-        return tasks.difference_questions(
-            dict.fromkeys(source.ids, ""), prompt, files.pairs, seed=files.seed, source=source
-        )
+        source = None if prompt.placeholders else self._images(prompt)
+        captions = self._captions() if source is None else dict.fromkeys(source.ids, "")
+        ids = list(captions)
+        captions = {ids[i]: captions[ids[i]] for i in choose_images(len(ids), files.pair_images, seed=files.seed)}
+        pairs = self._most_alike(list(captions)) if files.hard_pairs else None
+        return tasks.difference_questions(captions, prompt, files.pairs, seed=files.seed, source=source, pairs=pairs)
+
+    def _most_alike(self, ids: list[str]):
+        from clipjax.data.image_names import ImageNames
+        from clipjax.texts.pairs import hard_pairs
+
+        source = self._images()
+        place = ImageNames(source.ids).place
+        rows = [row for row in map(place, ids) if row is not None]
+        return hard_pairs(self._clip("hard pairs").embed_source(source.select(rows)), self._files.pairs)
 
     def _images(self, prompt: "Prompt | None" = None) -> "ImageSource":
         from clipjax.data.opening import open_source
@@ -134,14 +150,17 @@ class _Asking:
         return read_classes(self._files.classes)
 
     def _zero_shot(self):
-        from clipjax.cli.texts.clip import TextClip
-
         if self._labels is None:
-            if self._files.weights is None:
-                raise ConfigError("groups and prompts that name a class need zero-shot labels; give weights=PATH")
-            clip = TextClip(self._files.weights, self._store, self._progress)
+            clip = self._clip("groups and prompts that name a class")
             self._labels = clip.zero_shot(self._images(), self._classes(), self._files.template)
         return self._labels
+
+    def _clip(self, what: str):
+        from clipjax.cli.texts.clip import TextClip
+
+        if self._files.weights is None:
+            raise ConfigError(f"{what} need a CLIP to look at the images; give weights=PATH")
+        return TextClip(self._files.weights, self._store, self._progress)
 
     def _captions(self) -> dict[str, str]:
         from clipjax.data.image_names import ImageNames

@@ -1,0 +1,102 @@
+import csv
+import io
+import re
+
+import pytest
+
+from clipjax.classify.embed import embed_images, embed_texts
+from clipjax.data.folder import open_folder
+from clipjax.evaluation.ranking import difference_scores, kendall_tau
+from clipjax.inputs.tokenizer import openai_tokenizer
+from clipjax.weights.load import load
+
+SENTENCE = "the first image is red, the second blue"
+
+
+@pytest.fixture
+def rank(clipjax, checkpoint, photos):
+    """A function that ranks the pictures by a sentence."""
+
+    def run(*arguments, images=photos, sentence=SENTENCE):
+        return clipjax("rank", "--weights", checkpoint, "--images", images, "--difference", sentence, *arguments)
+
+    return run
+
+
+def scores_of(checkpoint, folder, anchors=None):
+    model, params = load(checkpoint)
+    rows = [embed_images(model, params, open_folder(place))[0] for place in (folder, anchors) if place is not None]
+    return difference_scores(rows[0], embed_texts(model, params, openai_tokenizer(), [SENTENCE])[0], *rows[1:])
+
+
+def test_scores_are_those_of_the_evaluation_and_fall(rank, photos, checkpoint):
+    found = list(csv.DictReader(io.StringIO(rank().out)))
+    assert [row["rank"] for row in found] == [str(n) for n in range(1, 13)]
+    wanted = dict(zip(open_folder(photos).ids, scores_of(checkpoint, photos)))
+    assert {row["id"]: float(row["score"]) for row in found} == pytest.approx(wanted, abs=1e-5)
+    falling = [float(row["score"]) for row in found]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_anchors_stand_in_for_the_other_images(rank, photos, pictures, checkpoint):
+    found = rank("--anchors", pictures / "test", "--json").json
+    wanted = dict(zip(open_folder(photos).ids, scores_of(checkpoint, photos, pictures / "test")))
+    assert {one["id"]: one["score"] for one in found["ranking"]} == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_page_shows_the_first_and_the_last_pictures(rank, tmp_path):
+    page = tmp_path / "page.html"
+    found = rank("-o", page, "--shown", "5", "--json")
+    assert found.status == 0, found.err
+    text, ranking = page.read_text(), [one["id"] for one in found.json["ranking"]]
+    assert re.findall(r'alt="([^"]+)"', text) == [*ranking[:3], *ranking[-2:]]
+    assert "7 images between these are not shown" in text and SENTENCE in text
+    assert text.count("data:image/jpeg;base64,") == 5
+
+
+def test_what_a_sentence_holds_is_text_on_the_page(rank, tmp_path):
+    assert rank("-o", tmp_path / "page.html", sentence="the first is <b>").status == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "&lt;b&gt;" in text and "<b>" not in text
+    assert len(re.findall("<img", text)) == 12
+
+
+def test_tau_is_told_where_the_attribute_is_known(rank, photos, checkpoint):
+    found = rank("--truth", "label", "--json")
+    labels = open_folder(photos).labels
+    assert found.json["kendall_tau"] == pytest.approx(kendall_tau(scores_of(checkpoint, photos), labels))
+    assert "Kendall's tau with label" in found.err
+    assert rank("--truth", "label").out.splitlines()[0] == "rank,id,score,label"
+
+
+def test_bad_images_are_left_out_when_that_is_asked_for(rank, broken_photos, tmp_path, complains):
+    complains(rank("-o", tmp_path / "page.html", images=broken_photos), "green_tree/1.png", "--skip-bad")
+    assert not (tmp_path / "page.html").exists()
+    found = rank("--skip-bad", "--truth", "label", "-o", tmp_path / "page.html", "--json", images=broken_photos)
+    assert (found.json["images"], len(found.json["skipped"])) == (10, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--truth", "size"], ["no column 'size'", "classname"]),
+        (["--truth", "classname"], ["'classname' holds no numbers"]),
+        (["--anchors", "nowhere"], ["nowhere"]),
+        (["--shown", "0"], ["'0' is not an integer of at least 1"]),
+        (["-o", "{photos}"], ["{photos}"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(arguments, parts, rank, photos, complains, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    complains(
+        rank(*(text.format(photos=photos) for text in arguments)), *(part.format(photos=photos) for part in parts)
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_page_that_exists_is_replaced_only_when_asked(rank, tmp_path, complains):
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    complains(rank("-o", page), page, "--overwrite")
+    assert page.read_text() == "mine"
+    assert rank("-o", page, "--overwrite").status == 0 and SENTENCE in page.read_text()
