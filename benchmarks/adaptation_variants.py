@@ -77,12 +77,11 @@ GRIDS = {
     "upl": [f"optimizer.lr={lr} contexts={n}" for lr in ("2e-3", "1e-2") for n in (4, 8)],
     "latteclip": [f"optimizer.lr={lr}" for lr in ("3e-5", "1e-4", "3e-4")],
     "phase_one": [
-        "seeds_per_class=16",
-        *(f"prompt_optimizer.lr={lr} seeds_per_class={n}" for lr, n in (("3e-3", 16), ("1e-2", 64))),
+        f"prompt_optimizer.lr={lr} seeds_per_class={n}" for lr, n in (("3e-2", 16), ("3e-3", 16), ("1e-2", 64))
     ],
     "coft": [
-        *(f"tune_optimizer.lr={lr}" for lr in ("5e-3", "2e-2")),
-        "tune_optimizer.lr=5e-3 head_start=text",
+        *(f"tune_epochs={n} tune_optimizer.lr={lr}" for n in (3, 10) for lr in ("5e-3", "2e-2")),
+        "tune_epochs=3 tune_optimizer.lr=5e-3 head_start=text",
     ],
 }
 """What is tried on the development domain."""

@@ -65,7 +65,7 @@ def get_config(dataset: str = "") -> ConfigDict:
     if name in TESTBED:
         # its text tower was trained on texts of 20 tokens, and its image tower is a fiftieth of ViT-B/16
         config.contexts, config.visual_prompts, config.seeds_per_class = 4, 8, 64
-        config.tune_epochs, config.prompt_optimizer.lr, config.tune_optimizer.lr = 3.0, 1e-2, 2e-2
+        config.prompt_optimizer.lr, config.tune_optimizer.lr = 1e-2, 2e-2
         of_domain = ("extra=cartoon",) if name == "testbed_pacs_cartoon" else ()
         config.problem.where = ("testbed=target-train", *of_domain)
         config.problem.test_where = ("testbed=target-test", *of_domain)
