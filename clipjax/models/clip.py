@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -37,7 +38,9 @@ def unit(x: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def cosines(rows: Float[Array, "rows dim"], others: Float[Array, "others dim"]) -> Float[Array, "rows others"]:
+def cosines(
+    rows: Float[Array | np.ndarray, "rows dim"], others: Float[Array | np.ndarray, "others dim"]
+) -> Float[Array, "rows others"]:
     """Multiply unit rows at full precision: a scale of 100 would make 0.4 of what accelerators round to bfloat16."""
     return jnp.matmul(rows, others.T, precision=jax.lax.Precision.HIGHEST)
 

@@ -74,7 +74,8 @@ def test_a_vocabulary_that_pads_with_the_end_token_is_read_alike(problem):
         class_embeddings(problem.model, problem.params, context_tokens(problem.model, tokenizer, NAMES, 4), contexts)
         for tokenizer in (problem.tokenizer, ends)
     ]
-    assert_array_equal(found[0], found[1])
+    # the rows are of 11 and 10 tokens, and two lengths are two programs, which some processors round differently
+    assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
 
 
 def test_no_words_are_refused(problem):
