@@ -5,9 +5,10 @@
 
 Every variant adapts the same small CLIP to the same unlabelled target-train images and is measured once, at its end,
 on target-test. Variants of LatteCLIP's study that train an encoder do so for as many epochs with the same augmentation;
-otherwise, and in CoFT's study, a variant has its method's own optimiser and settings. `--develop` tries those of `GRIDS` on PACS art paintings, the development
-domain. Each result is a line of WORK/results.jsonl; what is there is not run again: start another WORK for other code.
-Variants of CoFT share what they have in common, the prompts of a domain and seed, and so the first takes longest.
+otherwise, and in CoFT's study, a variant has its method's own optimiser and settings. `--develop` tries those of
+`GRIDS` on PACS art paintings, the development domain. Each result is a line of WORK/results.jsonl; what is there is not
+run again: start another WORK for other code. Variants of CoFT share what they have in common, the prompts of a domain
+and seed, and so the first takes longest.
 """
 
 import argparse
