@@ -24,7 +24,8 @@ def checksums(tree: Any) -> dict[str, int]:
     """
     # orbax gives back NumPy scalars and arrays alike
     leaves = {path_name(path): jnp.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    return {name: int(value) for name, value in jax.device_get(_checksums(leaves)).items()}
+    sums = jax.device_get({name: _checksum(leaf) for name, leaf in leaves.items()})
+    return {name: int(value) for name, value in sums.items()}
 
 
 def digest(tree: Any) -> str:
@@ -36,11 +37,8 @@ def digest(tree: Any) -> str:
     return hashlib.sha256(json.dumps([shapes, sorted(checksums(tree).items())]).encode()).hexdigest()[:32]
 
 
+# leaf by leaf: most leaves of a state share a shape with others, and are compiled for once
 @jax.jit
-def _checksums(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return {name: _checksum(leaf) for name, leaf in leaves.items()}
-
-
 def _checksum(leaf: jax.Array) -> jax.Array:
     bits = _bits(leaf)
     place = jnp.zeros(bits.shape, jnp.uint32)
