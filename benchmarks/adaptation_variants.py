@@ -13,6 +13,7 @@ COFT = {
     "visual_prompts": 8,
     "seeds_per_class": 64,
     "prompt_optimizer": {"lr": 1e-2},
+    "tune_epochs": 3,
     "tune_optimizer": {"lr": 2e-2},
 }
 PLUS = {"rounds": 3, "contrast_weight": 0.1, **COFT}

@@ -1,11 +1,12 @@
-"""CoFT in three other settings, each a small run on real images with the testbed's CLIP.
+"""CoFT in other settings, each a small run on real images with the testbed's CLIP.
 
     python -m benchmarks.coft_settings --seeds 1 2 3
 
 "shots": EuroSAT, two or four labelled images of each class and the others without labels. "noisy": half of CIFAR-10's
 test images of the testbed, 40 % of whose labels are replaced by another class at random, measured on the other half.
 "student": the testbed's CLIP has the first word on EuroSAT, and the image tower in the package, which has only seen
-drawn glyphs, learns. Prints one line a run.
+drawn glyphs, learns. "errors": what phase II makes of EuroSAT's zero-shot labels, of true ones as many of which are
+replaced at random, and of true ones: a diagnosis, by labels that no method may see. Prints one line a run.
 """
 
 import argparse
@@ -28,7 +29,9 @@ from clipjax.data.classes import read_classes
 from clipjax.data.source import ImageSource
 from clipjax.data.splits import few_shot
 from clipjax.methods.adapt import adapt
+from clipjax.methods.pseudo_labels import zero_shot_scores
 from clipjax.progress import silent
+from clipjax.training.run import Run
 from clipjax.weights.embedded import EMBEDDED
 from clipjax.weights.load import load
 
@@ -67,7 +70,7 @@ def noisy(work: Path, seed: int) -> Iterator[Trial]:
     whole = open_problem(files, silent).problem
     images = labelled(whole.images, read_classes(str(classes)), by_position=True)
     half = np.isin(np.arange(len(images)), _half_of_each_class(images))
-    wrong = with_noise(images.select(np.flatnonzero(half)), len(listed["classes"]), seed)
+    wrong = with_noise(images.select(np.flatnonzero(half)), len(listed["classes"]), seed, NOISE)
     problem = dataclasses.replace(whole, images=wrong, shots=wrong)
     opened = Opened(problem, images.select(np.flatnonzero(~half)))
     given = {**COFT, "labels": "noisy"}
@@ -84,7 +87,30 @@ def student(work: Path, seed: int) -> Iterator[Trial]:
     yield "CoFT, the package's image tower", dataclasses.replace(opened, problem=taught), "coft", COFT
 
 
-SETTINGS: dict[str, Callable[[Path, int], Iterator[Trial]]] = {"shots": shots, "noisy": noisy, "student": student}
+def errors(work: Path, seed: int) -> Iterator[Trial]:
+    """EuroSAT by phase II alone, from labels that are wrong in different ways."""
+    opened = open_domain("eurosat", work, labels=True, texts=False)
+    truth = opened.problem.shots
+    assert truth is not None
+    guessed = np.asarray(zero_shot_scores(opened.problem, Run()).labels)
+    share, classes = float(np.mean(guessed != truth.labels)), len(opened.problem.class_names)
+    wrongs = {
+        "phase II, zero-shot labels": dataclasses.replace(truth, labels=guessed),
+        f"phase II, {share:.1%} of true labels replaced at random": with_noise(truth, classes, seed, share),
+        "phase II, true labels": truth,
+    }
+    believing = {**COFT, "labels": "noisy", "validation": "none", "prompt_epochs": 0, "least_prompt_steps": 1}
+    for name, images in wrongs.items():
+        problem = dataclasses.replace(opened.problem, images=images, shots=images)
+        yield name, dataclasses.replace(opened, problem=problem), "coft", believing
+
+
+SETTINGS: dict[str, Callable[[Path, int], Iterator[Trial]]] = {
+    "shots": shots,
+    "noisy": noisy,
+    "student": student,
+    "errors": errors,
+}
 
 
 def main() -> None:
@@ -106,11 +132,11 @@ def main() -> None:
     print(json.dumps(machine()))
 
 
-def with_noise(images: ImageSource, classes: int, seed: int) -> ImageSource:
-    """Replace the labels of `NOISE` of the images by another class, all equally likely."""
+def with_noise(images: ImageSource, classes: int, seed: int, share: float) -> ImageSource:
+    """Replace the labels of a share of the images by another class, all equally likely."""
     random = np.random.default_rng(seed)
     labels = np.array(images.labels)
-    rows = random.permutation(len(labels))[: round(NOISE * len(labels))]
+    rows = random.permutation(len(labels))[: round(share * len(labels))]
     labels[rows] = (labels[rows] + random.integers(1, classes, len(rows))) % classes
     return dataclasses.replace(images, labels=labels)
 

@@ -8,6 +8,8 @@
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from clipjax.data.glyph_captions import DIGIT_TEMPLATES
+
 TEMPLATES = {
     "caltech101": "a photo of a {}.",
     "dtd": "{} texture.",
@@ -21,12 +23,12 @@ TEMPLATES = {
     "cifar100": "a photo of a {}.",
 }
 TESTBED = {"testbed_eurosat": "a centered satellite photo of {}.", "testbed_pacs_cartoon": "a photo of a {}."}
-QUICKSTART = {"quickstart": "a photo of the number: {}."}
+QUICKSTART = "quickstart"
 
 
 def get_config(dataset: str = "") -> ConfigDict:
     """Return the configuration for a data set, with `_plus` behind its name that of CoFT+; "plus" alone is for any."""
-    known = {"": "a photo of a {}.", **TEMPLATES, **TESTBED, **QUICKSTART}
+    known = {"": "a photo of a {}.", **TEMPLATES, **TESTBED, QUICKSTART: ""}
     plus = dataset == "plus" or dataset.endswith("_plus")
     name = dataset.removesuffix("plus").removesuffix("_")
     if name not in known:
@@ -65,13 +67,16 @@ def get_config(dataset: str = "") -> ConfigDict:
     if name in TESTBED:
         # its text tower was trained on texts of 20 tokens, and its image tower is a fiftieth of ViT-B/16
         config.contexts, config.visual_prompts, config.seeds_per_class = 4, 8, 64
-        config.prompt_optimizer.lr, config.tune_optimizer.lr = 1e-2, 2e-2
+        config.prompt_optimizer.lr, config.tune_optimizer.lr, config.tune_epochs = 1e-2, 2e-2, 3.0
         of_domain = ("extra=cartoon",) if name == "testbed_pacs_cartoon" else ()
         config.problem.where = ("testbed=target-train", *of_domain)
         config.problem.test_where = ("testbed=target-test", *of_domain)
-    if name in QUICKSTART:
-        config.contexts, config.visual_prompts, config.least_prompt_steps = 2, 2, 60
-        config.flip, config.tune_optimizer.lr = 0.0, 5e-3
+    config.least_prompt_steps, config.flip = 200, 0.5
+    if name == QUICKSTART:  # what `clipjax quickstart` does, for other small CLIPs
+        config.problem.template = DIGIT_TEMPLATES
+        config.contexts, config.visual_prompts, config.least_prompt_steps = 2, 2, 40
+        config.prompt_epochs, config.tune_epochs, config.tune_optimizer.lr = 1.0, 3.0, 2e-2
+        config.flip = 0.0
     config.seed = 0
     config.run = ConfigDict({"fsdp": 1, "checkpoint_every": 500, "log_every": 20})
     return config

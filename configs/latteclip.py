@@ -88,6 +88,6 @@ def get_config(dataset: str = "") -> ConfigDict:
         config.problem.test_where += ("extra=cartoon",)
     if dataset == QUICKSTART:  # what `clipjax quickstart` does, for other small CLIPs
         config.problem.template = DIGIT_TEMPLATES
-        config.epochs, config.optimizer.lr = 7.0, 3e-4
+        config.epochs, config.optimizer.lr = 5.0, 3e-4
     config.run = ConfigDict({"fsdp": 1, "checkpoint_every": 500, "log_every": 20})
     return config

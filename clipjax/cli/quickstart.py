@@ -11,15 +11,24 @@ from clipjax.cli.options import add_json, given
 METHODS: dict[str, dict[str, Any]] = {
     "finetune": {
         "confident": 0.8,
-        "epochs": 15,
+        "epochs": 8,
         "batch_size": 64,
         "flip": 0.0,
         "optimizer": {"lr": 3e-4},
     },
     "latteclip": {
-        "epochs": 7,
+        "epochs": 5,
         "batch_size": 64,
         "optimizer": {"lr": 3e-4},
+    },
+    "coft": {
+        "contexts": 2,
+        "visual_prompts": 2,
+        "least_prompt_steps": 40,
+        "prompt_epochs": 1,
+        "tune_epochs": 3,
+        "flip": 0.0,
+        "tune_optimizer": {"lr": 2e-2},
     },
 }
 """What is run, with settings that were chosen on the part of the digits that is neither adapted to nor tested on."""

@@ -47,10 +47,11 @@ def test_unknown_argument_is_refused_with_those_there_are():
         runpy.run_path(str(CONFIGS / "pretrain.py"))["get_config"]("imagenet")
 
 
-def test_the_quickstart_s_configuration_is_what_the_command_does():
-    config = runpy.run_path(str(CONFIGS / "latteclip.py"))["get_config"]("quickstart").to_dict()
+@pytest.mark.parametrize("method", ["latteclip", "coft"])
+def test_the_quickstart_s_configuration_is_what_the_command_does(method):
+    config = runpy.run_path(str(CONFIGS / f"{method}.py"))["get_config"]("quickstart").to_dict()
     assert config["problem"]["template"] == DIGIT_TEMPLATES
-    for name, value in QUICKSTART["latteclip"].items():
+    for name, value in QUICKSTART[method].items():
         inside = value if isinstance(value, dict) else {"": value}
         found = config[name] if isinstance(value, dict) else {"": config[name]}
         assert inside.items() <= found.items(), name
