@@ -11,7 +11,6 @@ losses of the first step differ.
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.engine_step import SEED, EngineStep, leave_memory_to_torch, step_parser
 from benchmarks.latteclip import PROMPT_LENGTHS, random_texts
 from benchmarks.peers import random_clip, torch_threads, transformers_peer
 from benchmarks.timing import alternate, machine
@@ -27,34 +27,12 @@ from clipjax.methods.coft.algorithm import draw_complements
 from clipjax.methods.coft.prompting import PromptStep, initial_prompts
 from clipjax.methods.coft.tuning import TuneStep, divided, feature_count, initial_queue, random_head
 from clipjax.models.clip import CLIP, Params
-from clipjax.parallel.mesh import make_mesh, put_rows
-from clipjax.parallel.rules import FSDP
+from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
-from clipjax.training.stage import Objective
-from clipjax.training.state import initial_state
-from clipjax.training.step import Program, train_step
 
 DEFAULTS = Config()
 SGD = Optimizer("sgd", lr=5e-4, schedule="constant", weight_decay=5e-4, decayed="")
 PHASES = ("prompts", "stacked", "tune", "contrast")
-SEED = 0
-
-
-class EngineStep:
-    """The engine's step with its state; calling it takes one step, waits for all of it and returns the loss."""
-
-    def __init__(self, objective: Objective, trainable: Any, frozen: Any, batch: dict[str, np.ndarray], carry: Any):
-        mesh = make_mesh(devices=jax.devices()[:1])
-        self._program = Program(objective, SGD.structure(), None, mesh, FSDP, FSDP)
-        state = initial_state(trainable, SGD.init(trainable), carry, averaged=False, seed=SEED)
-        # a copy: the step reuses its memory
-        copied = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=self._program.layout(state))
-        self.state = copied(state)
-        self._frozen, self._batch, self._numbers = jax.device_put(frozen), put_rows(mesh, batch), SGD.numbers(1)
-
-    def __call__(self) -> jax.Array:
-        self.state, metrics = train_step(self._program, self.state, self._frozen, self._batch, self._numbers)
-        return jax.block_until_ready((metrics["loss"], self.state))[0]
 
 
 Side = Callable[[], Any]
@@ -62,9 +40,7 @@ Side = Callable[[], Any]
 
 def main() -> None:
     args = _parser().parse_args()
-    if args.device == "cuda":
-        # jax would take three quarters of the memory and leave torch too little
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")
+    leave_memory_to_torch(args.device)
     torch_threads()
     model, params = random_clip(args.model)
     model = model.replace(dtype=args.dtype, remat=args.remat)
@@ -74,8 +50,8 @@ def main() -> None:
             ways = stacked(model, params, images, labels, args.classes)
             first = {}
         else:
-            sides = prompts if phase == "prompts" else tune
-            ours, theirs = sides(model, params, images, labels, args, contrast=phase == "contrast")
+            given = (model, params, images, labels, args)
+            ours, theirs = prompts(*given) if phase == "prompts" else tune(*given, contrast=phase == "contrast")
             ways = {"clipjax": ours, "torch": theirs}
             first = {"first_loss_difference": float(f"{abs(float(ours()) / float(theirs()) - 1):.1e}")}
         seconds = alternate(ways, args.rounds)
@@ -105,7 +81,7 @@ def class_tokens(model: CLIP, classes: int, contexts: int) -> np.ndarray:
 
 
 def prompts(
-    model: CLIP, params: Params, images: np.ndarray, labels: np.ndarray, args: argparse.Namespace, *, contrast: bool
+    model: CLIP, params: Params, images: np.ndarray, labels: np.ndarray, args: argparse.Namespace
 ) -> tuple[Side, Side]:
     """Return both sides' step of phase I."""
     import torch
@@ -116,7 +92,7 @@ def prompts(
     tokens = class_tokens(model, args.classes, DEFAULTS.contexts)
     frozen = {"params": params, "tokens": tokens, "weight": np.float32(1.0)}
     objective = PromptStep(model, make_mesh(devices=jax.devices()[:1]))
-    ours = EngineStep(objective, start, frozen, {"images": images, "labels": labels}, {})
+    ours = EngineStep(objective, SGD, start, frozen, {"images": images, "labels": labels}, {})
     # what the engine's first step draws
     key = jax.random.fold_in(jax.random.key(SEED), 0)
     complements = np.array(draw_complements(key, jnp.asarray(labels), args.classes))
@@ -151,7 +127,7 @@ def tune(
         frozen |= {name: np.float32(number) for name, number in numbers.items()}
         options = {"queue": to(queue["queue"]), "weight": 0.1, "momentum": DEFAULTS.momentum}
     objective = TuneStep(model, make_mesh(devices=jax.devices()[:1]), DEFAULTS.head_input, contrast)
-    ours = EngineStep(objective, {"tower": tower, "head": head}, frozen, batch, carry)
+    ours = EngineStep(objective, SGD, {"tower": tower, "head": head}, frozen, batch, carry)
     linear = torch.nn.Linear(features, args.classes).to(args.device)
     with torch.no_grad():
         linear.weight.copy_(to(head["weights"]))
@@ -191,14 +167,7 @@ def _pixels(images: np.ndarray, device: str) -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="ViT-B/32")
-    parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--remat", default="dots", choices=("none", "dots", "full"))
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser = step_parser(__doc__)
     parser.add_argument("--phases", nargs="+", default=PHASES, choices=PHASES)
     return parser
 

@@ -13,7 +13,6 @@ start and end included. Prints one JSON line, with how far the first step's loss
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.engine_step import EngineStep, leave_memory_to_torch, step_parser
 from benchmarks.flops import image_flops, text_flops
 from benchmarks.peers import random_clip, torch_threads, transformers_peer
 from benchmarks.timing import alternate, machine
@@ -33,11 +33,9 @@ from clipjax.methods.text_pools import cut
 from clipjax.models.clip import CLIP, Params, unit
 from clipjax.models.config import CLIPConfig
 from clipjax.parallel.chips import peak_flops
-from clipjax.parallel.mesh import make_mesh, put_rows
-from clipjax.parallel.rules import FSDP, REPLICATED
+from clipjax.parallel.mesh import make_mesh
+from clipjax.parallel.rules import REPLICATED
 from clipjax.training.optimizers import Optimizer
-from clipjax.training.state import initial_state
-from clipjax.training.step import Program, train_step
 
 ALPHA = Config().alpha
 ADAMW = dataclasses.replace(Config().optimizer, schedule="constant")
@@ -69,17 +67,15 @@ class Inputs:
 
 def main() -> None:
     args = _parser().parse_args()
-    if args.device == "cuda":
-        # jax would take three quarters of the memory and leave torch too little
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.4")
+    leave_memory_to_torch(args.device)
     torch_threads()
     model, params = random_clip(args.model)
     inputs = random_inputs(model.config, args.batch, args.classes)
     short = inputs.trimmed(model.config)
     prototypes = unit(model.encode_text(params, inputs.prompts))
     ours = model.replace(dtype=args.dtype, remat=args.remat)
-    step = ClipjaxStep(ours, params, prototypes, short, ADAMW)
-    first = float(step()), np.asarray(step.prototypes)
+    step = clipjax_step(ours, params, prototypes, short, ADAMW)
+    first = float(step()), np.asarray(step.state.carry["prototypes"])
     parts = {**encoder_passes(ours, params, short), "adamw": adamw_alone(params)}
     alone = alternate({"clipjax": step, **parts}, args.rounds)
     del parts  # the memory of a second AdamW
@@ -110,50 +106,24 @@ def random_texts(config: CLIPConfig, count: int, lengths: tuple[int, int], rando
     return random.permutation(np.where(place < ends, tokens, np.where(place == ends, config.text.eos_token_id, 0)))
 
 
-class ClipjaxStep:
-    """The engine's step with its state; calling it takes one step, waits for all of it and returns the loss."""
-
-    def __init__(
-        self,
-        model: CLIP,
-        params: Params,
-        prototypes: Any,
-        inputs: Inputs,
-        optimizer: Optimizer,
-        *,
-        alpha: float = ALPHA,
-    ):
-        mesh = make_mesh(devices=jax.devices()[:1])
-        batch, classes = len(inputs.images), len(inputs.prompts)
-        latte = LatteStep(model, mesh, Rules(), (1,) * classes, steps_per_epoch=1000)
-        carry = {**dict.fromkeys(("prototypes", "reference", "first"), prototypes), "watched": unwatched()}
-        self._program = Program(latte, optimizer.structure(), clamp_logit_scale, mesh, FSDP, REPLICATED)
-        state = initial_state(params, optimizer.init(params), carry, averaged=False, seed=0)
-        # a copy: the step reuses its memory, which torch's params and equal leaves may share
-        copied = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=self._program.layout(state))
-        self.state = copied(state)
-        self._frozen = jax.device_put(
-            {
-                "params": {},
-                "alpha": np.float32(alpha),
-                "prompts": inputs.prompts,
-                "captions": _one_each(inputs.captions),
-                "groups": _one_each(inputs.groups),
-            }
-        )
-        indices = np.arange(batch, dtype=np.int32)
-        self._batch = put_rows(mesh, {"images": inputs.images, "indices": indices, "labels": inputs.labels})
-        self._numbers = optimizer.numbers(1)
-
-    @property
-    def prototypes(self) -> jax.Array:
-        """The prototypes after the last step."""
-        return self.state.carry["prototypes"]
-
-    def __call__(self) -> jax.Array:
-        self.state, metrics = train_step(self._program, self.state, self._frozen, self._batch, self._numbers)
-        # the params too: the loss is there before the update is
-        return jax.block_until_ready((metrics["loss"], self.state))[0]
+def clipjax_step(
+    model: CLIP, params: Params, prototypes: Any, inputs: Inputs, optimizer: Optimizer, *, alpha: float = ALPHA
+) -> EngineStep:
+    """Return LatteCLIP's step; its prototypes are in `state.carry`."""
+    classes = len(inputs.prompts)
+    latte = LatteStep(model, make_mesh(devices=jax.devices()[:1]), Rules(), (1,) * classes, steps_per_epoch=1000)
+    carry = {**dict.fromkeys(("prototypes", "reference", "first"), prototypes), "watched": unwatched()}
+    frozen = {
+        "params": {},
+        "alpha": np.float32(alpha),
+        "prompts": inputs.prompts,
+        "captions": _one_each(inputs.captions),
+        "groups": _one_each(inputs.groups),
+    }
+    indices = np.arange(len(inputs.images), dtype=np.int32)
+    batch = {"images": inputs.images, "indices": indices, "labels": inputs.labels}
+    options: dict[str, Any] = {"after_update": clamp_logit_scale, "carry_rules": REPLICATED}
+    return EngineStep(latte, optimizer, params, frozen, batch, carry, **options)
 
 
 def _one_each(tokens: np.ndarray) -> dict[str, np.ndarray]:
@@ -257,14 +227,7 @@ def report(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="ViT-B/32")
-    parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--remat", default="dots", choices=("none", "dots", "full"))
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser = step_parser(__doc__)
     parser.add_argument("--compile", action="store_true", help="torch.compile the peer's encoders")
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS, help="how the peer takes its step")
     return parser

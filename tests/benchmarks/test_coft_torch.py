@@ -50,7 +50,7 @@ def test_prompt_steps_have_the_losses_of_clipjax(problem, monkeypatch):
     given = []
     step = coft_torch.PromptStepTorch.step
     monkeypatch.setattr(coft_torch.PromptStepTorch, "step", lambda self, *batch: step(self, *batch[:2], given[-1]))
-    ours, theirs = coft.prompts(*problem, ARGUMENTS, contrast=False)
+    ours, theirs = coft.prompts(*problem, ARGUMENTS)
     labels = jnp.asarray(problem[3])
     losses = []
     for number in range(STEPS):

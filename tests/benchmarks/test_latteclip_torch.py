@@ -48,12 +48,12 @@ def problem():
 
 @pytest.mark.parametrize(("way", "together", "written", "prompts"), WAYS)
 def test_steps_have_the_losses_prototypes_and_params_of_clipjax(problem, way, together, written, prompts, tmp_path):
-    from benchmarks.latteclip import ClipjaxStep
+    from benchmarks.latteclip import clipjax_step
     from benchmarks.latteclip_torch import LatteCLIPTorch, torch_batch
     from benchmarks.peers import transformers_peer
 
     model, params, prototypes, inputs = problem
-    ours = ClipjaxStep(model, params, prototypes, inputs, ADAMW, alpha=ALPHA)
+    ours = clipjax_step(model, params, prototypes, inputs, ADAMW, alpha=ALPHA)
     peer = transformers_peer(model, params)
     start = torch.tensor(np.asarray(prototypes))
     theirs = LatteCLIPTorch(peer, start, ADAMW, alpha=ALPHA, together=together)
@@ -61,7 +61,7 @@ def test_steps_have_the_losses_prototypes_and_params_of_clipjax(problem, way, to
     batch = torch_batch(inputs.images, inputs.labels, *texts)
     for _ in range(STEPS):
         assert_allclose(ours(), theirs.step(batch, way), rtol=1e-5)
-        assert_allclose(ours.prototypes, theirs.prototypes, atol=1e-5)
+        assert_allclose(ours.state.carry["prototypes"], theirs.prototypes, atol=1e-5)
     peer.save_pretrained(tmp_path)
     own, others = leaves(ours.state.trainable), leaves(clipjax.load(tmp_path)[1])
     for name, leaf in own.items():
