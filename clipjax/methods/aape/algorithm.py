@@ -62,8 +62,8 @@ def aggregate(
     """
     attention = attention_weights(weights, queries, descriptions, present, heads=heads)
     if dropout and key is not None:
-        attention *= jax.random.bernoulli(key, 1 - dropout, attention.shape) / (1 - dropout)
-    attention = attention.astype(descriptions.dtype)
+        kept = jax.random.bernoulli(key, 1 - dropout, attention.shape)
+        attention = jnp.where(kept, attention / (1 - dropout), 0)
     # weighted before they are projected: one projection for each image and head, and not for each description
     seen = jnp.einsum("bhn,bnd->bhd", attention, jnp.where(present[..., None], descriptions, 0))
     values = jnp.einsum("bhd,dhk->bhk", seen, _by_head(weights["wv"], heads))
