@@ -21,6 +21,7 @@ SECTIONS = [
     "latteclip",
     "coft",
     "pcclip",
+    "aape",
 ]
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from clipjax.classify.heads import Head
 from clipjax.models.clip import CLIP, Params, unit
 
 
@@ -18,7 +19,7 @@ class Classifier:
 
     `provenance` says in plain values how it came about; it is stored with results. `visual_prompts` are learned
     tokens of the image tower. A head on "pooled" `features`, those before the projection, is linear: no cosines, and
-    no logit scale.
+    no logit scale. A `head` that a method learned says how embeddings and class weights become scores.
     """
 
     model: CLIP
@@ -29,6 +30,7 @@ class Classifier:
     bias: Float[Array, " classes"] | None = None
     visual_prompts: Float[Array, "layers prompts width"] | None = None
     features: Literal["embedding", "pooled"] = "embedding"
+    head: Head | None = None
 
     def embed(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch dim"]:
         """Compute of normalised images what `scores_of` takes."""
@@ -42,7 +44,9 @@ class Classifier:
 
     def scores_of(self, embeddings: Float[Array | np.ndarray, "batch dim"]) -> Float[Array, "batch classes"]:
         """Score image embeddings, which need not be normalised."""
-        if self.features == "pooled":
+        if self.head is not None:
+            scores = self.head.scores(self.model, self.params, unit(jnp.asarray(embeddings)), self.class_weights)
+        elif self.features == "pooled":
             scores = _products(jnp.asarray(embeddings, jnp.float32), self.class_weights)
         else:
             scores = _scores(self.params["logit_scale"], embeddings, self.class_weights)

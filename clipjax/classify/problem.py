@@ -7,6 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 from clipjax.classify.class_texts import class_texts
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.zero_shot import zero_shot_classifier
@@ -104,6 +107,17 @@ class Problem:
         if absent:
             raise DataError(f"{self.shots.name}: the class {self.class_names[absent[0]]!r} has no image; add one")
         return self.shots
+
+    def restricted_to(self, classes: Int[np.ndarray, " some"]) -> "Problem":
+        """Return the problem of some of the classes, in the order given, with their shots alone."""
+        kept = [int(place) for place in classes]
+        shots = self.shots
+        if shots is not None:
+            place_of = {label: place for place, label in enumerate(kept)}
+            labels = np.array([place_of.get(label, UNKNOWN) for label in shots.labels.tolist()], np.int32)
+            shots = dataclasses.replace(shots, labels=labels).select(labels != UNKNOWN)
+        names, prompts = (tuple(own[place] for place in kept) for own in (self.class_names, self.prompts))
+        return dataclasses.replace(self, class_names=names, prompts=prompts, shots=shots)
 
     @functools.cached_property
     def unlabelled(self) -> ImageSource:

@@ -11,15 +11,17 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.ensemble import Ensemble
+from clipjax.classify.heads import Head, described, joined, part, rebuilt
 from clipjax.errors import CheckpointError
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.tokenizer_writer import write_tokenizer
-from clipjax.models.clip import CLIP
+from clipjax.models.clip import CLIP, Params
 from clipjax.models.config import ResNetConfig, ViTConfig
 from clipjax.weights.load import load
 from clipjax.weights.save import save
@@ -40,12 +42,16 @@ def save_classifier(
     note: dict[str, object] = {"class_names": list(first.class_names), "provenance": first.provenance}
     if first.features != "embedding":
         note["features"] = first.features
+    if first.head is not None:
+        note["head"] = described(first.head)
     if isinstance(classifier, Ensemble):
         note["ensemble"] = {"members": len(members), "provenance": classifier.provenance}
 
     def add(place: Path) -> None:
         write_tokenizer(place, place, tokenizer)
         head = {"class_weights": np.asarray(first.class_weights)}
+        if first.head is not None:
+            head |= {name: np.asarray(array) for name, array in joined(head=first.head.arrays).items()}
         for name in ("bias", "visual_prompts"):
             if getattr(first, name) is not None:
                 head[name] = np.asarray(getattr(first, name))
@@ -74,6 +80,7 @@ def load_classifier(folder: str | os.PathLike) -> Classifier | Ensemble:
             raise ValueError(f"it is for features {features!r}")
         with np.load(place / _HEAD, allow_pickle=False) as head:
             weights, bias, prompts = head["class_weights"], head.get("bias"), head.get("visual_prompts")
+            learned = rebuilt(note["head"], part(dict(head), "head")) if "head" in note else None
         names, provenance = tuple(note["class_names"]), dict(note["provenance"])
         ensemble = note.get("ensemble")
         count, said = (1, {}) if ensemble is None else (int(ensemble["members"]), dict(ensemble["provenance"]))
@@ -87,10 +94,11 @@ def load_classifier(folder: str | os.PathLike) -> Classifier | Ensemble:
         raise CheckpointError(f"{place / _HEAD}: {weights.shape} does not fit {len(names)} classes; copy it again")
     if prompts is not None and not _fit(prompts, model):
         raise CheckpointError(f"{place / _HEAD}: {prompts.shape} are no prompts of this image tower; copy it again")
+    if learned is not None:
+        _check_head(place, learned, model, params, len(names))
     array = lambda numbers: None if numbers is None else jnp.asarray(numbers, jnp.float32)
-    first = Classifier(
-        model, params, names, jnp.asarray(weights, jnp.float32), provenance, array(bias), array(prompts), features
-    )
+    weights = jnp.asarray(weights, jnp.float32)
+    first = Classifier(model, params, names, weights, provenance, array(bias), array(prompts), features, learned)
     if ensemble is None:
         return first
     return Ensemble((first, *(_member(place / f"member-{number}") for number in range(2, count + 1))), said)
@@ -101,6 +109,20 @@ def _member(place: Path) -> Classifier:
     if not isinstance(found, Classifier):
         raise CheckpointError(f"{place}: is an ensemble inside of another; copy it again")
     return found
+
+
+def _check_head(place: Path, head: Head, model: CLIP, params: Params, classes: int) -> None:
+    dim = model.config.embed_dim
+    shape = lambda rows: jax.ShapeDtypeStruct((rows, dim), jnp.float32)
+    try:
+        found = jax.eval_shape(
+            lambda rows, weights: head.scores(model, params, rows, weights), shape(1), shape(classes)
+        )
+        fits = found.shape == (1, classes)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise CheckpointError(f"{place}: the classifier's head is damaged ({error}); copy it again") from None
+    if not fits:
+        raise CheckpointError(f"{place}: the classifier's head is for other classes; copy it again")
 
 
 def _feature_count(model: CLIP) -> int | None:

@@ -17,6 +17,13 @@ METHODS = {
     "linear_probe": "clipjax.methods.linear_probe",
     "self_training": "clipjax.methods.self_training",
     "upl": "clipjax.methods.upl",
+    "aape": "clipjax.methods.aape",
+    "descriptions": "clipjax.methods.descriptions",
+    "tip_adapter": "clipjax.methods.tip_adapter",
+    "clip_adapter": "clipjax.methods.clip_adapter",
+    "coop": "clipjax.methods.coop",
+    "kgcoop": "clipjax.methods.kgcoop",
+    "cocoop": "clipjax.methods.cocoop",
 }
 
 
