@@ -5,7 +5,8 @@
 1,000 photographs of Flickr8k that the testbed's CLIP has never seen; of each seed 300 are held out. The grammar writer
 compares pairs of the others in one measured aspect each: light, saturation, detail (edges), or how much there is of a
 colour. The held-out photographs are ranked by one sentence for each aspect, all against all, and by a sentence in other
-words that was never trained on; Kendall's tau compares the ranking with the measured aspect. The ceiling is a ridge
+words that was never trained on; Kendall's tau compares the ranking with the measured aspect. Four classes, lighter or
+darker and paler or more vivid than most, are told by the rankings alone. The ceiling is a ridge
 regression from the embeddings of the same training photographs, whose strength is chosen on a fifth of them. The
 control learns from shuffled sentences. Rate, temperature, epochs and batch are those of the procedural world
 (benchmarks/differences.py): nothing was searched for here.
@@ -34,7 +35,14 @@ from clipjax.data.classes import read_descriptions
 from clipjax.data.embedding_cache import EmbeddingCache
 from clipjax.data.opening import open_source
 from clipjax.data.source import ImageSource
-from clipjax.evaluation import difference_scores, differences_right, kendall_tau, top_k_accuracy
+from clipjax.evaluation import (
+    attribute_classifier_scores,
+    attribute_ranks,
+    difference_scores,
+    differences_right,
+    kendall_tau,
+    top_k_accuracy,
+)
 from clipjax.methods.interpolation import interpolated
 from clipjax.methods.pcclip.step import text_side
 from clipjax.outputs import new_file
@@ -118,6 +126,15 @@ class Photos:
                 found[aspect + kind] = kendall_tau(scores, self.truth(aspect)[held])
         return found
 
+    def classes_told(self, params: Any, train: Int[np.ndarray, " train"], held: Int[np.ndarray, " held"]) -> float:
+        """Tell four classes by attributes alone: more or less light, and more or less saturated, than most."""
+        pair = ("light", "saturation")
+        has = [self.truth(aspect)[held] > np.median(self.truth(aspect)[train]) for aspect in pair]
+        table = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+        ranks = attribute_ranks(self.rows[held], self.texts(params, [comparison(aspect) for aspect in pair]))
+        found = attribute_classifier_scores(ranks, table).argmax(1)
+        return float(np.mean(found == 2 * has[0] + has[1]))
+
     def truth(self, aspect: str) -> Float[np.ndarray, " images"]:
         """Return the measured aspect of every photograph."""
         return np.array([amount(one, aspect) for one in self.measured])
@@ -184,6 +201,7 @@ def measured(photos: Photos, seed: int, pairs: int, settings: dict[str, Any], wo
     }
     return {
         "accuracy": {name: accuracy(params) for name, params in of.items()},
+        "classes": {name: photos.classes_told(params, train, held) for name, params in of.items()},
         "tau": {name: photos.rankings(params, held) for name, params in of.items()},
         "ceiling": photos.ceiling(random.permutation(train), held),
         "zero_shot": {name: photos.zero_shot(of[name]) for name in ("before", "after")},
@@ -197,8 +215,10 @@ def table(found: list[dict]) -> str:
     """Write the tables of all seeds: mean and standard deviation."""
     mean = jax.tree.map(lambda *values: (float(np.mean(values)), float(np.std(values))), *found)
     show = lambda pair, factor=100: f"{factor * pair[0]:.1f} ± {factor * pair[1]:.1f}"
-    lines = ["| difference accuracy | before | after | shuffled sentences |", "|---|---|---|---|"]
-    lines.append(f"| | {' | '.join(show(mean['accuracy'][name]) for name in ('before', 'after', 'control'))} |")
+    lines = ["| | before | after | shuffled sentences |", "|---|---|---|---|"]
+    for what, key in (("difference accuracy", "accuracy"), ("four classes by two attributes", "classes")):
+        own = [show(mean[key][name]) for name in ("before", "after", "control")]
+        lines.append(f"| {what} | {' | '.join(own)} |")
     lines += ["", "| Kendall's tau, times 100 | before | after | shuffled sentences | ridge |", "|---|---|---|---|---|"]
     for name in found[0]["tau"]["before"]:
         own = [show(mean["tau"][when][name]) for when in ("before", "after", "control")]
