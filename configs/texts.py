@@ -48,7 +48,7 @@ def get_config(asked: str = "captions") -> ConfigDict:
     config.chat.concurrency = 16
     config.local = ConfigDict({"path": placeholder(str), "temperature": 0.0, "max_tokens": 77, "batch_size": 8})
     config.retrieval = ConfigDict({"weights": placeholder(str), "phrases": placeholder(str)})
-    config.grammar = ConfigDict({"attributes": placeholder(str), "images": placeholder(str)})
+    config.grammar = ConfigDict({"attributes": placeholder(str), "images": placeholder(str), "aspects": ()})
     config.files = ConfigDict({"path": placeholder(str)})
     config.budget = ConfigDict({"requests": placeholder(int), "tokens": placeholder(int)})
     return config

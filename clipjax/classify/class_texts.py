@@ -61,6 +61,25 @@ def class_texts(
     return texts
 
 
+def extended_texts(
+    names: Sequence[str], template: str, descriptions: Mapping[str, Sequence[str]], *, place: int = 0
+) -> list[list[str]]:
+    """Put one description of each class behind its prompt: one text for each class (PC-CLIP's extended prompts).
+
+    A text tower reads as much of it as its context holds.
+
+    Raises:
+      DataError: a class that has no such description.
+    """
+    texts = []
+    for name in names:
+        own = descriptions.get(name, ())
+        if len(own) <= place:
+            raise DataError(f"the class {name!r} has {len(own)} descriptions, not {place + 1}; describe it")
+        texts.append([f"{template.replace('{}', name).rstrip('. ')}. {own[place]}"])
+    return texts
+
+
 def are_phrases(descriptions: Sequence[str]) -> bool:
     """Tell phrases from sentences: most of them do not end like a sentence."""
     ended = sum(text.rstrip().endswith((".", "!", "?")) for text in descriptions)

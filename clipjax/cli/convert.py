@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipjax.cli.options import add_json, add_preset, given, preset_of
+from clipjax.errors import ConfigError
 
 if TYPE_CHECKING:
     from clipjax.models.clip import CLIP
@@ -35,6 +36,11 @@ def add_parser(commands) -> None:
         choices=("keep", "float32", "float16", "bfloat16"),
         help="default: as stored",
     )
+    parser.add_argument(
+        "--text-encoder",
+        action="store_true",
+        help="the text tower alone, as text-to-image pipelines of diffusers load it from text_encoder/",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -47,7 +53,10 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.outputs import check_free
     from clipjax.weights.load import load, resolve
     from clipjax.weights.save import save
+    from clipjax.weights.text_encoder import text_encoder
 
+    if args.text_encoder and args.format != "huggingface":
+        raise ConfigError(f"--text-encoder is for the format huggingface, not for {args.format}; leave out one of both")
     source, destination = resolve(args.source), Path(args.destination)
     config = preset_of(args)
     if args.format == "openai-state-dict":
@@ -57,6 +66,8 @@ def run(args: argparse.Namespace) -> None:
         check_free(destination, "directory", overwrite=args.overwrite, made_from=[source])
     with working(f"loading {args.source}"):
         model, params = load(source, dtype=None if args.dtype == "keep" else args.dtype, config=config)
+    if args.text_encoder:
+        model, params = text_encoder(model, params)
     extra, remark = _tokenizer_files(source, model, args.format)
     with working(f"writing {destination}"):
         save(destination, model, params, args.format, overwrite=args.overwrite, extra=extra)
@@ -75,7 +86,6 @@ def _tokenizer_files(source: Path, model: "CLIP", format: str) -> "tuple[Callabl
 
     A tokenizer goes with a Hugging Face directory always, with others only if it is not CLIP's published one.
     """
-    from clipjax.errors import ConfigError
     from clipjax.inputs.tokenizer import load_tokenizer, openai_tokenizer
     from clipjax.inputs.tokenizer_writer import write_tokenizer
 

@@ -1,5 +1,6 @@
 """Measures of a classifier or an encoder; how it was trained does not matter here."""
 
+from clipjax.evaluation.attributes import attribute_classifier_scores, attribute_ranks
 from clipjax.evaluation.calibration import expected_calibration_error
 from clipjax.evaluation.classification import (
     confusion_matrix,
@@ -7,13 +8,17 @@ from clipjax.evaluation.classification import (
     per_class_accuracy,
     top_k_accuracy,
 )
+from clipjax.evaluation.clip_score import clip_scores
 from clipjax.evaluation.difference import differences_right, over_seeds
 from clipjax.evaluation.few_shot import base_new_split, harmonic_mean
 from clipjax.evaluation.ranking import difference_scores, kendall_tau, ranked
 from clipjax.evaluation.retrieval import median_rank, recall_at_k
 
 __all__ = [
+    "attribute_classifier_scores",
+    "attribute_ranks",
     "base_new_split",
+    "clip_scores",
     "confusion_matrix",
     "difference_scores",
     "differences_right",

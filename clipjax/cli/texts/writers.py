@@ -49,10 +49,11 @@ class RetrievalFiles:
 
 @dataclasses.dataclass(frozen=True)
 class GrammarFiles:
-    """What is known of the classes, and of the images: {name: [phrases]} each."""
+    """What is known of the classes, and of the images: {name: [phrases]} each; the `aspects` to compare images in."""
 
     attributes: str | None = None
     images: str | None = None
+    aspects: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _grammar(given: Mapping[str, Any], store: str, progress: "Progress") -> "Wri
     for place, known in zip((files.attributes, files.images), phrases):
         for record in import_texts(place, kind="class_description") if place is not None else ():
             known.setdefault(record.subjects[0], []).append(record.text)
-    return GrammarWriter(*phrases)
+    return GrammarWriter(*phrases, aspects=files.aspects)
 
 
 def _files(given: Mapping[str, Any], store: str, progress: "Progress") -> "Writer":

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from clipjax.errors import ClipjaxError, ConfigError
+from clipjax.texts.compared import ASPECTS, amount, chosen_aspect, comparison
 from clipjax.texts.measured import Properties, common, measure
 from clipjax.texts.question import Answer, Question
 
@@ -36,13 +37,25 @@ class GrammarWriter:
 
     `attributes` are phrases for each class, of which class descriptions are made. `images` are phrases for
     images of which more is known than their pixels, by id: what a procedural world drew, or the attributes
-    that a data set lists. The pixels of others are measured.
+    that a data set lists. The pixels of others are measured. With `aspects` (see `compared.ASPECTS`) a difference of
+    two pictures is one short sentence about one of them.
     """
 
     attributes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     images: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    aspects: tuple[str, ...] = ()
 
     model = "clipjax/grammar-1"
+
+    def __post_init__(self):
+        """Check the aspects.
+
+        Raises:
+          ConfigError: an unknown one.
+        """
+        for aspect in self.aspects:
+            if aspect not in ASPECTS:
+                raise ConfigError(f"no aspect {aspect!r}; known are {', '.join(ASPECTS)}")
 
     @property
     def decoding(self) -> Mapping[str, Any]:
@@ -51,11 +64,12 @@ class GrammarWriter:
 
     @functools.cached_property
     def _decoding(self) -> dict[str, Any]:
-        return {
+        known = {
             name: hashlib.sha256(json.dumps(sorted((k, list(v)) for k, v in given.items())).encode()).hexdigest()[:16]
             for name, given in (("attributes", self.attributes), ("images", self.images))
             if given
         }
+        return known | ({"aspects": list(self.aspects)} if self.aspects else {})
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
         """Answer one question after the other.
@@ -92,11 +106,15 @@ class GrammarWriter:
             if kind == "group_caption":
                 return f"Pictures {_described(common(measured))}."
             if kind == "difference" and len(measured) == 2:
-                return _contrast(*measured)
+                return self._compared(question, *measured) if self.aspects else _contrast(*measured)
         raise ConfigError(
             f"the grammar writer has nothing to make a {kind} of {question.subjects[0]!r} from; give pictures, "
             "texts or attributes of the classes, or another writer"
         )
+
+    def _compared(self, question: Question, first: Properties, second: Properties) -> str:
+        aspect = chosen_aspect(first, second, self.aspects, "\n".join(question.subjects))
+        return comparison(aspect, more=amount(first, aspect) > amount(second, aspect))
 
     def _known(self, question: Question) -> str | None:
         """Write from what is known of all the images, where something is."""
