@@ -25,7 +25,12 @@ jax.config.update("jax_num_cpu_devices", 4)
 
 # Shapes in the signatures of the models are checked at run time, in tests only. Configurations and losses are
 # left out: they refuse values that do not fit themselves, and that is what their tests are about.
-CHECKED = [f"clipjax.models.{name}" for name in ("clip", "layers", "positions", "resnet", "text", "vision")]
+CHECKED = [
+    f"clipjax.models.{name}"
+    for name in (
+        "beam_search", "causal_lm", "clip", "decoding", "kv_cache", "layers", "positions", "resnet", "text", "vision",
+    )
+]  # fmt: skip
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 

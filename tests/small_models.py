@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from clipjax.models.causal_lm import CausalLM
 from clipjax.models.clip import CLIP, Params
-from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from clipjax.models.config import CLIPConfig, LanguageConfig, ResNetConfig, TextConfig, ViTConfig
 
 VIT = ViTConfig(image_size=16, patch_size=4, width=32, layers=3, heads=2, mlp_width=48)
 RESNET = ResNetConfig(image_size=64, width=4, blocks=(1, 2, 1, 1), heads=2)
 TEXT = TextConfig(40, 12, width=24, layers=2, heads=3, mlp_width=40, bos_token_id=38, eos_token_id=39)
+
+LANGUAGE = LanguageConfig(13, 24, width=24, layers=2, heads=3, mlp_width=40, bos_token_id=11, eos_token_id=12)
 
 
 def random_module(build, scale: float = 0.3):
@@ -21,7 +24,7 @@ def random_module(build, scale: float = 0.3):
     return nnx.merge(graph, drawn)
 
 
-def random_params(model: CLIP, seed: int = 0, dtype: str = "float32") -> Params:
+def random_params(model: CLIP | CausalLM, seed: int = 0, dtype: str = "float32") -> Params:
     """Draw numbers so large that attention is not uniform, norms differ and no bias is zero."""
     random = np.random.default_rng(seed)
 
@@ -43,6 +46,11 @@ def random_params(model: CLIP, seed: int = 0, dtype: str = "float32") -> Params:
 
 def small_clip(vision=VIT, text=TEXT, embed_dim=16, **options) -> tuple[CLIP, Params]:
     model = CLIP(CLIPConfig(vision, text, embed_dim), **options)
+    return model, random_params(model)
+
+
+def small_language_model(config=LANGUAGE, **options) -> tuple[CausalLM, Params]:
+    model = CausalLM(config, **options)
     return model, random_params(model)
 
 

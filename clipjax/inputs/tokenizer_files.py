@@ -102,6 +102,7 @@ def read_text_facts(folder: Path) -> TextFacts:
         3,
         _LONGEST_CONTEXT,
         (model, "max_position_embeddings"),
+        (model, "n_positions"),
         (openclip, "context_length"),
         (native, "context_length"),
     )

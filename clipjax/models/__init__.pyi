@@ -1,7 +1,9 @@
+from .causal_lm import CausalLM as CausalLM
 from .clip import CLIP as CLIP
 from .clip import Params as Params
 from .clip import unit as unit
 from .config import CLIPConfig as CLIPConfig
+from .config import LanguageConfig as LanguageConfig
 from .config import ResNetConfig as ResNetConfig
 from .config import TextConfig as TextConfig
 from .config import ViTConfig as ViTConfig

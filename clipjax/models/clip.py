@@ -11,7 +11,6 @@ visual tokens for each layer, features before the projection.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +23,9 @@ from clipjax.models.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfi
 from clipjax.models.initial import Rngs, Shapes
 from clipjax.models.layers import Remat, at_least_float32
 from clipjax.models.resnet import ModifiedResNet
+from clipjax.models.shapes import Params, compare_shapes, named_shapes
 from clipjax.models.text import TextTransformer
 from clipjax.models.vision import Features, VisionTransformer
-
-Params = dict[str, Any]
 
 _TOWERS = {ViTConfig: VisionTransformer, ResNetConfig: ModifiedResNet, TextConfig: TextTransformer}
 _INITIAL_LOGIT_SCALE = 2.6592  # ln(1 / 0.07), the start value of the CLIP paper
@@ -43,11 +41,6 @@ def cosines(
 ) -> Float[Array, "rows others"]:
     """Multiply unit rows at full precision: a scale of 100 would make 0.4 of what accelerators round to bfloat16."""
     return jnp.matmul(rows, others.T, precision=jax.lax.Precision.HIGHEST)
-
-
-def _named_shapes(tree: Params) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 
 
 def _build(config, dtype: str, rngs: Rngs):
@@ -233,7 +226,7 @@ class CLIP:
         Raises:
           ConfigError: a leaf is missing, unexpected or has another shape; the message names it.
         """
-        self.check_shapes(_named_shapes(params))
+        self.check_shapes(named_shapes(params))
 
     def check_shapes(self, given: Mapping[str, tuple[int, ...]]) -> None:
         """Compare paths, their keys joined with slashes, and shapes with the model's, as `check_params` does.
@@ -241,14 +234,7 @@ class CLIP:
         Raises:
           ConfigError: one is missing, unexpected or another; the message names it.
         """
-        expected = _named_shapes(self.param_shapes())
-        for name in sorted(expected.keys() | given.keys()):
-            if name not in given:
-                raise ConfigError(f"params lack {name} {expected[name]}")
-            if name not in expected:
-                raise ConfigError(f"params have {name:.200} {given[name]}, which this model does not know")
-            if tuple(given[name]) != tuple(expected[name]):
-                raise ConfigError(f"params have {name} {given[name]}; this model needs {expected[name]}")
+        compare_shapes(given, named_shapes(self.param_shapes()))
 
     def _part(self, name: str):
         config = getattr(self.config, name)

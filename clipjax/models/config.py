@@ -1,4 +1,4 @@
-"""What a CLIP is made of: frozen, hashable descriptions that say everything the maths needs.
+"""What a CLIP or a language model is made of: frozen, hashable descriptions that say everything the maths needs.
 
 Reading and writing them in some checkpoint's format belongs to `clipjax.weights`.
 """
@@ -11,7 +11,7 @@ from clipjax.errors import ConfigError
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-Activation = Literal["quick_gelu", "gelu"]
+Activation = Literal["quick_gelu", "gelu", "gelu_new"]
 EndOfText = Literal["largest", "first"]
 Preprocessing = Literal["openai", "transformers"]
 
@@ -44,13 +44,16 @@ def _check_sizes(config: object) -> None:
             )
 
 
-def _check_transformer(config: "ViTConfig | TextConfig") -> None:
+def _check_transformer(
+    config: "ViTConfig | TextConfig | LanguageConfig", activations: tuple[str, ...] = ("quick_gelu", "gelu")
+) -> None:
     _check_sizes(config)
     name = type(config).__name__
     if config.width % config.heads:
         raise ConfigError(f"{name}: {config.heads} heads do not divide the width {config.width}")
-    if config.activation not in ("quick_gelu", "gelu"):
-        raise ConfigError(f"{name}.activation is {config.activation!r}; known are 'quick_gelu' and 'gelu'")
+    if config.activation not in activations:
+        known = " and ".join(map(repr, activations))
+        raise ConfigError(f"{name}.activation is {config.activation!r}; known are {known}")
     if not isinstance(config.layer_norm_eps, int | float) or not 0 < config.layer_norm_eps < 1:
         raise ConfigError(f"{name}.layer_norm_eps is {config.layer_norm_eps}; it must lie between 0 and 1")
 
@@ -138,6 +141,33 @@ class TextConfig:
         _check_transformer(self)
         if self.end_of_text not in ("largest", "first"):
             raise ConfigError(f"TextConfig.end_of_text is {self.end_of_text!r}; known are 'largest' and 'first'")
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """A causal language model of GPT-2's kind. `gelu_new` means the tanh approximation of GELU.
+
+    A text stands between the start and the end token, which are the same one in GPT-2.
+    """
+
+    vocab_size: int
+    context_length: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation = "gelu_new"
+    layer_norm_eps: float = 1e-5
+    bos_token_id: int = 50256
+    eos_token_id: int = 50256
+
+    def __post_init__(self):
+        _check_transformer(self, ("gelu_new", "gelu"))
+        for name in ("bos_token_id", "eos_token_id"):
+            if getattr(self, name) >= self.vocab_size:
+                raise ConfigError(
+                    f"LanguageConfig.{name} is {getattr(self, name)}; the vocabulary has {self.vocab_size} tokens"
+                )
 
 
 @dataclass(frozen=True)

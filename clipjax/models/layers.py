@@ -1,19 +1,24 @@
-"""The transformer that both towers share: pre-norm blocks, stacked along a layer axis and scanned.
+"""The transformer that towers and language models share: pre-norm blocks, stacked along a layer axis and scanned.
 
 Norms and softmax are computed in float32, matrix products in the compute dtype.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from clipjax.models.config import Activation, TextConfig, ViTConfig
+from clipjax.models.config import Activation, LanguageConfig, TextConfig, ViTConfig
 from clipjax.models.initial import Rngs, Shapes, constant, normal
 
 Remat = Literal["none", "dots", "full"]
+Mix = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""Mixes values: of query, key and value, each [batch, tokens, heads, dim], it makes [batch, queries, heads, dim]."""
+TransformerConfig = ViTConfig | TextConfig | LanguageConfig
 
 REMAT_POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -27,10 +32,10 @@ def at_least_float32(dtype) -> jnp.dtype:
 
 
 def activate(name: Activation, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Apply OpenAI's sigmoid approximation of GELU, or the exact GELU."""
+    """Apply the exact GELU, OpenAI's approximation of it by a sigmoid (CLIP's) or by a tanh (GPT-2's)."""
     if name == "quick_gelu":
         return x * jax.nn.sigmoid(1.702 * x)
-    return jax.nn.gelu(x, approximate=False)
+    return jax.nn.gelu(x, approximate=name == "gelu_new")
 
 
 def layer_norm(width: int, eps: float, dtype, rngs: Rngs) -> nnx.LayerNorm:
@@ -60,15 +65,22 @@ def attend(
     value: Float[Array, "batch keys heads dim"],
     *,
     causal: bool = False,
+    visible: Bool[Array, "batch keys"] | None = None,
 ) -> Float[Array, "batch queries heads dim"]:
-    """Mix values by the softmax of scaled products, which is taken in float32 or wider."""
+    """Mix values by the softmax of scaled products, which is taken in float32 or wider.
+
+    `visible` says which keys of a row its queries may see.
+    """
+    mask = None if visible is None else visible[:, None, None, :]
     if query.dtype in (jnp.float32, jnp.bfloat16):
-        return jax.nn.dot_product_attention(query, key, value, is_causal=causal)
+        return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
     # jax's own has float16 products that CPUs and TPUs lack, and rounds a float64 softmax to float32
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=at_least_float32(query.dtype))
     scores = scores * query.shape[-1] ** -0.5
     if causal:
         scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, -jnp.inf)
+    if mask is not None:
+        scores = jnp.where(mask, scores, -jnp.inf)
     return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores).astype(value.dtype), value)
 
 
@@ -84,11 +96,14 @@ class Attention(nnx.Module):
         self.out = linear(width, width, std * (2 * layers) ** -0.5, dtype, rngs)
 
     def __call__(self, x: Float[Array, "batch tokens width"], *, causal: bool) -> Float[Array, "batch tokens width"]:
+        return self.mixed_by(functools.partial(attend, causal=causal), x)
+
+    def mixed_by(self, mix: Mix, x: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens width"]:
+        """Attend as the caller does, who may have keys and values of earlier tokens."""
         batch, tokens, width = x.shape
         split = (batch, tokens, self.heads, width // self.heads)
         query, key, value = (apply_rows(f, x).reshape(split) for f in (self.query, self.key, self.value))
-        mixed = attend(query, key, value, causal=causal)
-        return apply_rows(self.out, mixed.reshape(batch, tokens, width))
+        return apply_rows(self.out, mix(query, key, value).reshape(batch, tokens, width))
 
 
 class MLP(nnx.Module):
@@ -106,7 +121,7 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """One pre-norm residual block."""
 
-    def __init__(self, config: ViTConfig | TextConfig, *, dtype, rngs: Rngs):
+    def __init__(self, config: TransformerConfig, *, dtype, rngs: Rngs):
         c = config
         self.norm1 = layer_norm(c.width, c.layer_norm_eps, dtype, rngs)
         self.attention = Attention(c.width, c.heads, c.layers, dtype=dtype, rngs=rngs)
@@ -114,11 +129,15 @@ class Block(nnx.Module):
         self.mlp = MLP(c.width, c.mlp_width, c.layers, c.activation, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch tokens width"], *, causal: bool) -> Float[Array, "batch tokens width"]:
-        x = x + self.attention(self.norm1(x).astype(x.dtype), causal=causal)
+        return self.mixed_by(functools.partial(attend, causal=causal), x)
+
+    def mixed_by(self, mix: Mix, x: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens width"]:
+        """Run the block with attention as the caller does it (see `Attention.mixed_by`)."""
+        x = x + self.attention.mixed_by(mix, self.norm1(x).astype(x.dtype))
         return x + self.mlp(self.norm2(x).astype(x.dtype))
 
 
-def stacked_blocks(config: ViTConfig | TextConfig, *, dtype, rngs: Rngs) -> Block:
+def stacked_blocks(config: TransformerConfig, *, dtype, rngs: Rngs) -> Block:
     """Build all blocks as one `Block` whose parameters have a leading layer axis."""
     if isinstance(rngs, Shapes):
         block = Block(config, dtype=dtype, rngs=rngs)

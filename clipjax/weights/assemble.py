@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from clipjax.errors import CheckpointError
-from clipjax.models.clip import CLIP, Params
+from clipjax.models.shapes import Params
 from clipjax.weights.names import Row
 from clipjax.weights.stored import StoredTensor
 
@@ -26,13 +27,21 @@ _ALIGNMENT = 64
 _STRIP = 96
 
 
+class Model(Protocol):
+    """What is asked of a model here: a CLIP or a language model."""
+
+    def param_shapes(self) -> Params:
+        """The params tree with a shape at each leaf."""
+        ...
+
+
 def is_buffer(name: str) -> bool:
     """Tell whether a tensor is one of the known buffers that hold no weight."""
     return name in IGNORED_NAMES or name.rsplit(".", 1)[-1] in IGNORED_SUFFIXES
 
 
 def assemble(
-    path: Path, model: CLIP, rows: Sequence[Row], tensors: Mapping[str, StoredTensor], dtype: str | None
+    path: Path, model: Model, rows: Sequence[Row], tensors: Mapping[str, StoredTensor], dtype: str | None
 ) -> Params:
     """Read a params tree.
 
@@ -60,7 +69,7 @@ def assemble(
     return unflatten({name: jax.device_put(leaf) for name, leaf in leaves.items()})
 
 
-def check_tensors(path: Path, model: CLIP, rows: Sequence[Row], tensors: Mapping[str, StoredTensor]) -> None:
+def check_tensors(path: Path, model: Model, rows: Sequence[Row], tensors: Mapping[str, StoredTensor]) -> None:
     """Compare names, shapes and types of a file's tensors with the model's; no number is read.
 
     Raises:
@@ -89,7 +98,7 @@ class Disassembled(Mapping[str, np.ndarray]):
         sources, layer = self._sources[name]
         arrays = [np.asarray(self._leaves[row.path]) for row in sources]
         parts = [row.layout.to_file(x if row.layers is None else x[layer]) for row, x in zip(sources, arrays)]
-        return np.asarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        return np.asarray(parts[0] if len(parts) == 1 else np.concatenate(parts, sources[0].layout.out_axis))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
@@ -135,7 +144,7 @@ def _check_names(path: Path, rows: Sequence[Row], tensors: Mapping[str, StoredTe
     unexpected = sorted(name for name in tensors.keys() - wanted if not is_buffer(name))
     faults = [f"{what} {_some(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names]
     if faults:
-        raise CheckpointError(f"{path}: {' and '.join(faults)}; the file is not a whole CLIP of this configuration")
+        raise CheckpointError(f"{path}: {' and '.join(faults)}; the file is not a whole model of this configuration")
 
 
 def _some(names: list[str]) -> str:
@@ -146,7 +155,9 @@ def _some(names: list[str]) -> str:
 def _check_shapes(path: Path, row: Row, tensors: Mapping[str, StoredTensor], shape: tuple[int, ...]) -> None:
     expected = row.layout.file_shape(shape if row.layers is None else shape[1:])
     if row.third is not None:
-        expected = (3 * expected[0], *expected[1:])
+        fused = list(expected)
+        fused[row.layout.out_axis] *= 3
+        expected = tuple(fused)
     for name in row.names():
         tensor = tensors[name]
         if tensor.shape != expected:
@@ -171,7 +182,7 @@ def _fill(path: Path, group: Sequence[Row], layer: int, tensor: StoredTensor, le
     for row in group:
         leaf = leaves[row.path]
         target = leaf if row.layers is None else leaf[layer, ...]
-        part = values if row.third is None else np.split(values, 3)[row.third]
+        part = values if row.third is None else np.split(values, 3, row.layout.out_axis)[row.third]
         _copy(row.layout.from_file(part), target)
         if not all_finite(target):
             name = group[0].names()[layer]

@@ -56,7 +56,7 @@ def open_checkpoint(path: Path, config: CLIPConfig | None = None) -> Checkpoint:
       CheckpointError, ConfigError: nothing usable is there, or it contradicts itself.
     """
     if path.is_dir():
-        return _open_directory(path, config)
+        return _open_file(*tensors_in(path), config)
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or directory")
     return _open_file(path, read_tensors(path), config)
@@ -72,16 +72,21 @@ def read_tensors(file: Path) -> Tensors:
     return read_safetensors(file) if sniff(file) == "safetensors" else read_torch_archive(file)
 
 
-def _open_directory(folder: Path, config: CLIPConfig | None) -> Checkpoint:
+def tensors_in(folder: Path) -> tuple[Path, Tensors]:
+    """Find a directory's weight file, or the index of several, and list its tensors.
+
+    Raises:
+      CheckpointError: there is none, there are several, or it cannot be read.
+    """
     for name in _INDEX_FILES:
         if (folder / name).is_file():
-            return _open_file(folder / name, read_safetensors_index(folder / name), config)
+            return folder / name, read_safetensors_index(folder / name)
     for name in _WEIGHT_FILES:
         if (folder / name).is_file():
-            return _open_file(folder / name, read_tensors(folder / name), config)
+            return folder / name, read_tensors(folder / name)
     others = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".pt", ".pth", ".bin"))
     if len(others) == 1:
-        return _open_file(others[0], read_tensors(others[0]), config)
+        return others[0], read_tensors(others[0])
     if others:
         listed = ", ".join(p.name for p in others[:3])
         raise CheckpointError(f"{folder}: {len(others)} weight files ({listed}); name the one to load")

@@ -33,7 +33,7 @@ def load(
       CheckpointError: the file is missing, damaged, hostile or not a CLIP; the message names it.
       ConfigError: the configuration contradicts itself or the weights, or `dtype` is no floating point type.
     """
-    _check_dtype(dtype)
+    check_dtype(dtype)
     path = resolve(path)
     if path.is_dir() and is_native(path):
         return read_native(path, dtype, config)
@@ -46,7 +46,12 @@ def load(
     return model, params
 
 
-def _check_dtype(dtype: str | None) -> None:
+def check_dtype(dtype: str | None) -> None:
+    """Refuse a type that params cannot have.
+
+    Raises:
+      ConfigError: it is no floating point type.
+    """
     try:
         known = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:

@@ -10,7 +10,7 @@ from enum import Enum
 
 import numpy as np
 
-from clipjax.models.config import CLIPConfig, ResNetConfig
+from clipjax.models.config import CLIPConfig, LanguageConfig, ResNetConfig
 
 
 class Layout(Enum):
@@ -30,6 +30,11 @@ class Layout(Enum):
         axes = {"same": None, "transposed": (1, 0), "convolution": (3, 2, 0, 1)}[self.value]
         return x if axes is None else x.transpose(axes)
 
+    @property
+    def out_axis(self) -> int:
+        """The axis of the file's matrix or vector along which query, key and value follow each other in one tensor."""
+        return 0 if self is Layout.TRANSPOSED else -1
+
     def file_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Tell the shape in the file of a tensor that has `shape` here."""
         axes = {"same": range(len(shape)), "transposed": (1, 0), "convolution": (3, 2, 0, 1)}[self.value]
@@ -40,7 +45,7 @@ class Layout(Enum):
 class Row:
     """One row of a name table.
 
-    `third` is set where a file keeps query, key and value as the rows of one tensor.
+    `third` is set where a file keeps query, key and value side by side in one tensor, along the layout's `out_axis`.
     `layers` is the number of stacked layers, None outside the blocks.
     """
 
@@ -113,6 +118,33 @@ _OPENAI_BLOCK = {
     "mlp/fc2/bias": ("mlp.c_proj.bias", _SAME),
 }
 
+# query, key and value side by side, and all matrices as ours: GPT-2's Conv1D keeps them [in, out]
+_GPT2_BLOCK = {
+    "norm1/scale": ("ln_1.weight", _SAME),
+    "norm1/bias": ("ln_1.bias", _SAME),
+    "attention/query/kernel": ("attn.c_attn.weight", _SAME, 0),
+    "attention/query/bias": ("attn.c_attn.bias", _SAME, 0),
+    "attention/key/kernel": ("attn.c_attn.weight", _SAME, 1),
+    "attention/key/bias": ("attn.c_attn.bias", _SAME, 1),
+    "attention/value/kernel": ("attn.c_attn.weight", _SAME, 2),
+    "attention/value/bias": ("attn.c_attn.bias", _SAME, 2),
+    "attention/out/kernel": ("attn.c_proj.weight", _SAME),
+    "attention/out/bias": ("attn.c_proj.bias", _SAME),
+    "norm2/scale": ("ln_2.weight", _SAME),
+    "norm2/bias": ("ln_2.bias", _SAME),
+    "mlp/fc1/kernel": ("mlp.c_fc.weight", _SAME),
+    "mlp/fc1/bias": ("mlp.c_fc.bias", _SAME),
+    "mlp/fc2/kernel": ("mlp.c_proj.weight", _SAME),
+    "mlp/fc2/bias": ("mlp.c_proj.bias", _SAME),
+}
+
+_GPT2_AROUND = {
+    "token_embedding": ("wte.weight", _SAME),
+    "position_embedding": ("wpe.weight", _SAME),
+    "final_norm/scale": ("ln_f.weight", _SAME),
+    "final_norm/bias": ("ln_f.bias", _SAME),
+}
+
 _OPENAI_VISION = {
     "patch_embedding/kernel": ("conv1.weight", _CONV),
     "class_embedding": ("class_embedding", _SAME),
@@ -176,6 +208,14 @@ def openai_names(config: CLIPConfig, text: str = "") -> tuple[Row, ...]:
     rows.append(Row("text_projection/kernel", text + "text_projection"))
     rows.append(Row("logit_scale", "logit_scale"))
     return tuple(rows)
+
+
+def gpt2_names(config: LanguageConfig, prefix: str = "transformer.") -> tuple[Row, ...]:
+    """Return the table of transformers' GPT-2; the files OpenAI published have no prefix."""
+    return (
+        *_rows("", prefix, _GPT2_AROUND),
+        *_rows("blocks/", prefix + "h.{}.", _GPT2_BLOCK, config.layers),
+    )
 
 
 def _rows(path: str, name: str, table: dict, layers: int | None = None) -> Iterator[Row]:
