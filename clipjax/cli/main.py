@@ -20,6 +20,7 @@ from clipjax.cli import (
     data,
     doctor,
     embed,
+    export,
     inspect,
     plan,
     predict,
@@ -45,6 +46,7 @@ SUBCOMMANDS = (
     probe,
     adapt,
     predict,
+    export,
     train,
     plan,
     data,
@@ -83,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    args = argparse.Namespace()
+    args = argparse.Namespace(words=tuple(sys.argv[1:] if argv is None else argv))  # runs remember their command
     with _signals_unwind() as received:
         try:
             build_parser().parse_args(argv, args)
