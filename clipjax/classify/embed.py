@@ -59,7 +59,7 @@ def score_images(
       DataError: an image cannot be decoded and `skip_bad` is false, or not one can.
     """
     model, batch_size = classifier.model, min(batch_size, len(source))
-    encode = lambda pixels: classifier.scores(_normalised(model, pixels))
+    encode = lambda pixels: classifier.scores(normalised(model, pixels))
     stream = _encoded_batches(encode, model, source, batch_size, skip_bad)
     return _collected(progress(stream, total=len(source), label="encoding images", step=batch_size))
 
@@ -100,13 +100,16 @@ def encode_pixels(
 
 @jax.jit(static_argnums=0)
 def _encode_pixels(model: CLIP, params: Params, pixels):
-    return model.encode_image(params, _normalised(model, pixels))
+    return model.encode_image(params, normalised(model, pixels))
 
 
 @jax.jit(static_argnums=0)
-def _normalised(model: CLIP, pixels):
+def normalised(
+    model: CLIP, pixels: UInt8[Array | np.ndarray, "batch height width 3"]
+) -> Float[Array, "batch height width 3"]:
+    """Scale 8-bit pixels to [0, 1] and standardise each colour as the model was trained."""
     mean, std = jnp.asarray(model.config.mean, jnp.float32), jnp.asarray(model.config.std, jnp.float32)
-    return (pixels.astype(jnp.float32) / 255 - mean) / std
+    return (jnp.asarray(pixels, jnp.float32) / 255 - mean) / std
 
 
 def _collected(stream) -> tuple[np.ndarray, np.ndarray, list[BadImage]]:

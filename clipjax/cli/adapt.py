@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,46 +103,85 @@ def run(args: argparse.Namespace) -> None:
         settings,
         folder,
         overwrite=args.overwrite,
+        words=args.words,
     )
     show(document, folder, as_json=args.json)
 
 
 def adapt_and_measure(
-    method: str, opened: "Opened", values: dict[str, Any], settings: "RunSettings", folder: Path, *, overwrite: bool
+    method: str,
+    opened: "Opened",
+    values: dict[str, Any],
+    settings: "RunSettings",
+    folder: Path,
+    *,
+    overwrite: bool,
+    words: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Run a method, save its classifier as RUN/model, and measure it before and after if there are test images."""
+    """Run a method, save its classifier as RUN/model, and measure it before and after if there are test images.
+
+    What a report needs goes into RUN, too; `words` is the command that it repeats.
+    """
     import jax
 
-    from clipjax.classify.ensemble import Ensemble
     from clipjax.classify.saved import save_classifier
-    from clipjax.cli.console import progress
     from clipjax.cli.run_settings import run_options
+    from clipjax.cli.sessions import session
+    from clipjax.evaluation.pseudo_labels import write_quality
     from clipjax.methods.adapt import adapt, identity
     from clipjax.methods.registry import method_named
     from clipjax.outputs import new_file
     from clipjax.training.run import Run, open_run
     from clipjax.training.settings import from_mapping
 
-    problem, test = opened.problem, opened.test
+    problem = opened.problem
     config = from_mapping(method_named(method).Config, values)
     claimed = open_run(folder, identity(method, problem, config), overwrite=overwrite, made_from=opened.made_from)
-    run = Run(folder=claimed.folder, **run_options(settings, folder))
-    classifier = adapt(method, problem, config=config, run=run)
+    with session(folder, words, opened.files):
+        run = Run(folder=claimed.folder, **run_options(settings, folder))
+        classifier = adapt(method, problem, config=config, run=run)
+        first = jax.process_index() == 0
+        if first:
+            save_classifier(folder / "model", classifier, problem.tokenizer, overwrite=True)
+        # what the method counted; of the problem's own parts provenance holds digests
+        counts = [classifier.provenance.get(name) for name in ("images", "shots")]
+        learnt_from = next((count for count in counts if isinstance(count, int)), None)
+        document: dict[str, Any] = {"method": method, "images": learnt_from, "run": str(folder)}
+        if opened.test is not None:
+            document |= _before_and_after(opened, opened.test, classifier, folder)
+            if first:
+                with new_file(folder / "accuracy.json", overwrite=True) as staged:
+                    staged.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        if first and opened.hidden is not None:
+            write_quality(folder, opened.hidden)
+    return document
+
+
+def _before_and_after(
+    opened: "Opened", test: "ImageSource", classifier: "Classifier | Ensemble", folder: Path
+) -> dict[str, Any]:
+    """Measure zero-shot and adapted classifier on test images, and keep what both say of each."""
+    import jax
+
+    from clipjax.classify.embed import score_images
+    from clipjax.classify.ensemble import Ensemble
+    from clipjax.cli.console import progress
+    from clipjax.evaluation.accuracy_report import accuracy_report
+    from clipjax.evaluation.image_by_image import predictions_of, write_predictions
+
+    problem = opened.problem
+    before, rows, _ = score_images(problem.text_classifier(problem.params), test, progress=progress)
+    after, _, _ = score_images(classifier, test, progress=progress)
+    labels, names = test.labels[rows], classifier.class_names
+    document: dict[str, Any] = {
+        "before": accuracy_report(before, labels, names).document(),
+        "after": accuracy_report(after, labels, names).document(),
+    }
+    if isinstance(classifier, Ensemble):
+        document["members"] = [measured(member, test, progress).document() for member in classifier.members]
     if jax.process_index() == 0:
-        save_classifier(folder / "model", classifier, problem.tokenizer, overwrite=True)
-    # what the method counted; of the problem's own parts provenance holds digests
-    counts = [classifier.provenance.get(name) for name in ("images", "shots")]
-    learnt_from = next((count for count in counts if isinstance(count, int)), None)
-    document: dict[str, Any] = {"method": method, "images": learnt_from, "run": str(folder)}
-    if test is not None:
-        zero_shot = problem.text_classifier(problem.params)
-        document["before"] = measured(zero_shot, test, progress).document()
-        document["after"] = measured(classifier, test, progress).document()
-        if isinstance(classifier, Ensemble):
-            document["members"] = [measured(member, test, progress).document() for member in classifier.members]
-        if jax.process_index() == 0:
-            with new_file(folder / "accuracy.json", overwrite=True) as staged:
-                staged.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        ids = [test.ids[int(row)] for row in rows]
+        write_predictions(folder, predictions_of(ids, labels, before, after), test.select(rows))
     return document
 
 
@@ -199,4 +239,5 @@ def show(document: dict[str, Any], folder: Path, *, as_json: bool) -> None:
             )
         learnt = f" on {document['images']:,} images" if document["images"] else ""
         print_table(f"{document['method']}{learnt}", columns, rows)
-    note(f"wrote {folder / 'model'}; `clipjax predict {folder} --images DIR` uses it")
+    uses = f"`clipjax predict {folder} --images DIR` uses it"
+    note(f"wrote {folder / 'model'}; {uses}, `clipjax report {folder} -o HTML` shows how it came about")

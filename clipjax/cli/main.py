@@ -21,6 +21,7 @@ from clipjax.cli import (
     differences,
     doctor,
     embed,
+    export,
     inspect,
     plan,
     predict,
@@ -47,6 +48,7 @@ SUBCOMMANDS = (
     probe,
     adapt,
     predict,
+    export,
     train,
     plan,
     data,
@@ -85,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    args = argparse.Namespace()
+    args = argparse.Namespace(words=tuple(sys.argv[1:] if argv is None else argv))  # runs remember their command
     with _signals_unwind() as received:
         try:
             build_parser().parse_args(argv, args)

@@ -7,6 +7,9 @@ from clipjax.cli.options import conditions, tokenizer_of
 from clipjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int
+
     from clipjax.classify.problem import Problem
     from clipjax.data.classes import ClassList
     from clipjax.data.source import ImageSource
@@ -47,11 +50,17 @@ class ProblemFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """A problem, the labelled images to measure on, if there are any, and the places that were read."""
+    """A problem, the labelled images to measure on, if there are any, and the places that were read.
+
+    `hidden` are the classes of the problem's images where the data has them: methods never see them, and their
+    pseudo-labels are compared with them afterwards. `files` is where everything lies.
+    """
 
     problem: "Problem"
     test: "ImageSource | None" = None
     made_from: tuple[str, ...] = ()
+    hidden: "Int[np.ndarray, ' images'] | None" = None
+    files: ProblemFiles | None = None
 
 
 def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
@@ -117,7 +126,8 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
         _check_apart(problem, test, same_place=files.test in (None, files.images))
         test = labelled(test, classes, files.by_position)
     read = (files.weights, files.student, files.images, files.texts, files.test)
-    return Opened(problem, test, tuple(place for place in read if place))
+    hidden = _hidden(source, classes, files.by_position)
+    return Opened(problem, test, tuple(place for place in read if place), hidden, files)
 
 
 def labelled(source: "ImageSource", classes: "ClassList", by_position: bool) -> "ImageSource":
@@ -129,6 +139,16 @@ def labelled(source: "ImageSource", classes: "ClassList", by_position: bool) -> 
     from clipjax.cli.classification import labels_of
 
     return dataclasses.replace(source, labels=labels_of(source, classes, by_position=by_position))
+
+
+def _hidden(source: "ImageSource", classes: "ClassList", by_position: bool) -> "Int[np.ndarray, ' images'] | None":
+    from clipjax.data.classes import labels_for
+
+    try:
+        labels, matched = labels_for(source, classes)
+    except DataError:  # not labelled, or otherwise; then nothing is compared
+        return None
+    return labels if matched == "by name" or by_position or not any(source.classnames) else None
 
 
 def _shots(source: "ImageSource", classes: "ClassList", files: ProblemFiles) -> "ImageSource":

@@ -75,8 +75,11 @@ def run(args: argparse.Namespace) -> None:
     rows = []
     for method, values in METHODS.items():
         settings = RunSettings(checkpoint_every=100)
+        opened = Opened(problem, test, hidden=problem.images.labels)
         place = folder / method
-        rows.append(adapt_and_measure(method, Opened(problem, test), values, settings, place, overwrite=args.overwrite))
+        rows.append(
+            adapt_and_measure(method, opened, values, settings, place, overwrite=args.overwrite, words=args.words)
+        )
     seconds = time.monotonic() - start
     before = rows[0]["before"]
     if args.json:

@@ -5,7 +5,7 @@ The same entry as `launch/train.py`: one configuration file, on one device or on
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def main(argv: list[str]) -> int:
     from absl import flags
     from ml_collections import config_flags
 
+    words = ("train", *argv[1:])
     argv, more = _split_off_unlisted(argv)
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> int:
 
     initialize(values.coordinator, values.processes, values.process)
     config = merged(values.config.to_dict(), nested(more))
-    run_config(config, Path(values.workdir), overwrite=values.overwrite, as_json=values.json)
+    run_config(config, Path(values.workdir), overwrite=values.overwrite, as_json=values.json, words=words)
     return 0
 
 
@@ -105,8 +106,17 @@ def _split_off_unlisted(argv: list[str]) -> tuple[list[str], list[str]]:
     return rest, more
 
 
-def run_config(config: Mapping[str, Any], workdir: Path, *, overwrite: bool = False, as_json: bool = False) -> None:
+def run_config(
+    config: Mapping[str, Any],
+    workdir: Path,
+    *,
+    overwrite: bool = False,
+    as_json: bool = False,
+    words: Sequence[str] = (),
+) -> None:
     """Run a configuration: `method`, `run` (mesh, checkpoints), `problem` or `data`, and the method's own settings.
+
+    The run remembers `words`, the command that it was started with.
 
     Raises:
       ConfigError: an unknown or missing key.
@@ -129,7 +139,7 @@ def run_config(config: Mapping[str, Any], workdir: Path, *, overwrite: bool = Fa
     if "problem" not in rest:
         raise ConfigError("the configuration lacks `problem` (weights, images, classes); see configs/")
     opened = open_problem(from_mapping(ProblemFiles, rest.pop("problem"), "problem."), progress)
-    document = adapt_and_measure(method, opened, rest, settings, workdir, overwrite=overwrite)
+    document = adapt_and_measure(method, opened, rest, settings, workdir, overwrite=overwrite, words=words)
     import jax
 
     if jax.process_index() == 0:
