@@ -16,6 +16,7 @@ import json
 import os
 import resource
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -176,7 +177,9 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
     tokens = compact_tokens(problem, sentences)
     tokenized = time.perf_counter() - start
     embeddings = np.zeros((images, model.config.embed_dim), np.float32)
-    before, start = _largest_memory(), time.perf_counter()
+    del sentences
+    before, start = _memory(), time.perf_counter()
+    most = before
     gather = jax.jit(lambda rows, a, b: unit(rows[a] - rows[b]).sum())
     source = ArrayBatches(
         {"first": first, "second": second, "tokens": tokens}, Shuffled(len(first), 0), min(512, len(first))
@@ -184,6 +187,7 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
     count, on_device = len(first) // source.batch_size, jax.device_put(embeddings)
     for _, batch in zip(range(count), source.batches()):
         gather(on_device, batch["first"], batch["second"]).block_until_ready()
+        most = max(most, _memory())
     streamed = time.perf_counter() - start
     megabytes = lambda count: round(count / 1e6, 1)
     return {
@@ -195,14 +199,16 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
         "positions_mb": megabytes(first.nbytes + second.nbytes),
         "embeddings_mb": megabytes(embeddings.nbytes),
         "all_differences_mb": megabytes(4 * len(first) * model.config.embed_dim),
-        "grown_mb": megabytes(_largest_memory() - before),
+        "grown_mb": megabytes(most - before),
         "epoch_s": round(streamed, 1),
         "rows_per_s": round(count * source.batch_size / streamed),
     }
 
 
-def _largest_memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _memory() -> int:
+    """Return the bytes that this process has in memory."""
+    with Path("/proc/self/statm").open(encoding="utf-8") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def main() -> None:

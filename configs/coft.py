@@ -6,7 +6,8 @@
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+
+from clipjax.cli.problem_config import problem_config
 
 from clipjax.data.glyph_captions import DIGIT_TEMPLATES
 
@@ -35,25 +36,7 @@ def get_config(dataset: str = "") -> ConfigDict:
         raise ValueError(f"no data set {dataset!r}; known are {', '.join(filter(None, known))}, each also with _plus")
     config = ConfigDict()
     config.method = "coft"
-    config.problem = ConfigDict(
-        {
-            "weights": placeholder(str),
-            "student": placeholder(str),
-            "images": placeholder(str),
-            "split": placeholder(str),
-            "where": (),
-            "splits_file": placeholder(str),
-            "classes": placeholder(str),
-            "template": (known[name],),
-            "descriptions": placeholder(str),
-            "labels": False,
-            "shots": placeholder(int),
-            "test": placeholder(str),
-            "test_split": placeholder(str),
-            "test_where": (),
-            "by_position": False,
-        }
-    )
+    config.problem = problem_config(template=(known[name],))
     config.seeds_per_class = 16
     config.contexts, config.visual_prompts = 16, 20
     config.negative_weight = 1.0

@@ -5,7 +5,8 @@
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+
+from clipjax.cli.problem_config import problem_config
 
 
 def get_config(dataset: str = "") -> ConfigDict:
@@ -16,24 +17,7 @@ def get_config(dataset: str = "") -> ConfigDict:
         raise ValueError(f"no data set {dataset!r}; known are {', '.join(filter(None, templates))}")
     config = ConfigDict()
     config.method = "finetune"
-    config.problem = ConfigDict(
-        {
-            "weights": placeholder(str),
-            "images": placeholder(str),
-            "split": placeholder(str),
-            "where": (),
-            "splits_file": placeholder(str),
-            "classes": placeholder(str),
-            "template": (templates[dataset],),
-            "descriptions": placeholder(str),
-            "labels": False,
-            "shots": placeholder(int),
-            "test": placeholder(str),
-            "test_split": placeholder(str),
-            "test_where": (),
-            "by_position": False,
-        }
-    )
+    config.problem = problem_config(template=(templates[dataset],))
     config.labels = "auto"
     config.confident = 1.0
     config.epochs = 10.0

@@ -8,8 +8,8 @@
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
+from clipjax.cli.problem_config import problem_config
 from clipjax.data.glyph_captions import DIGIT_TEMPLATES
 
 
@@ -49,22 +49,7 @@ def get_config(dataset: str = "") -> ConfigDict:
     recipe = known[dataset]
     config = ConfigDict()
     config.method = "latteclip"
-    config.problem = ConfigDict(
-        {
-            "weights": placeholder(str),
-            "images": placeholder(str),
-            "split": placeholder(str),
-            "where": (),
-            "splits_file": placeholder(str),
-            "classes": placeholder(str),
-            "template": (recipe.template,),
-            "texts": placeholder(str),
-            "test": placeholder(str),
-            "test_split": placeholder(str),
-            "test_where": (),
-            "by_position": False,
-        }
-    )
+    config.problem = problem_config(template=(recipe.template,))
     config.alpha = 0.01
     config.texts = ("class", "image", "group")
     config.branches = ("finetuned", "zero_shot")

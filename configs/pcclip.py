@@ -8,6 +8,8 @@
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from clipjax.cli.problem_config import problem_config
+
 PRESETS = ("paper_code", "practical", "captions", "rewrites")
 
 
@@ -17,23 +19,7 @@ def get_config(preset: str = "paper_code") -> ConfigDict:
         raise ValueError(f"no preset {preset!r}; known are {', '.join(PRESETS)}")
     config = ConfigDict()
     config.method = "pcclip"
-    config.problem = ConfigDict(
-        {
-            "weights": placeholder(str),
-            "images": placeholder(str),
-            "split": placeholder(str),
-            "where": (),
-            "splits_file": placeholder(str),
-            "classes": placeholder(str),
-            "template": ("This is a photo of a {}",),
-            "descriptions": placeholder(str),
-            "texts": placeholder(str),
-            "test": placeholder(str),
-            "test_split": placeholder(str),
-            "test_where": (),
-            "by_position": False,
-        }
-    )
+    config.problem = problem_config(template=("This is a photo of a {}",))
     config.learn_from = "differences"
     config.images = 1000
     config.temperature = 1.0

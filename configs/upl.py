@@ -5,7 +5,8 @@
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+
+from clipjax.cli.problem_config import problem_config
 
 TEMPLATES = {
     "": "a photo of a {}.",
@@ -22,22 +23,7 @@ def get_config(dataset: str = "") -> ConfigDict:
         raise ValueError(f"no data set {dataset!r}; known are {', '.join(filter(None, TEMPLATES))}")
     config = ConfigDict()
     config.method = "upl"
-    config.problem = ConfigDict(
-        {
-            "weights": placeholder(str),
-            "images": placeholder(str),
-            "split": placeholder(str),
-            "where": (),
-            "splits_file": placeholder(str),
-            "classes": placeholder(str),
-            "template": (TEMPLATES[dataset],),
-            "descriptions": placeholder(str),
-            "test": placeholder(str),
-            "test_split": placeholder(str),
-            "test_where": (),
-            "by_position": False,
-        }
-    )
+    config.problem = problem_config(template=(TEMPLATES[dataset],))
     config.shots = 16
     # the testbed's text tower was trained on texts of 20 tokens
     testbed = dataset.startswith("testbed_")

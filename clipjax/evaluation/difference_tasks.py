@@ -86,13 +86,15 @@ def attribute_task(
     names = sorted(TEST_CLASSES)
     chosen = _drawn(source, "AwA2's images", names, seed)
     if paper_code_compat:
+        if len(table.classes) < len(names):
+            raise DataError(f"the attribute table has {len(table.classes)} classes, not all 50; unpack AwA2 again")
         row = {name: table.classes[place] for place, name in enumerate(names)}
         following = dict(itertools.pairwise(table.attributes))
         removed = {following.get(name) for name in NOT_VISUAL}
     else:
         row, removed = {name: name for name in names}, set(NOT_VISUAL)
     spoken = {_spoken(name): name for name in names}
-    of_image = [row[spoken[_spoken(source.classnames[place])]] for place in chosen.tolist()]
+    of_image = [row[spoken[_spoken(source.classnames[int(place)])]] for place in chosen]
     has = {name: [one for one in table.of(name) if one not in removed] for name in row.values()}
     pairs, sentences = [], []
     for first, second in itertools.combinations(range(len(chosen)), 2):
@@ -135,7 +137,7 @@ def _two_groups(
     sentences: tuple[str, str],
 ) -> DifferenceTask:
     chosen = _drawn(source, what, [*group, *other], seed)
-    inside = [_spoken(source.classnames[place]) in group for place in chosen.tolist()]
+    inside = [_spoken(source.classnames[int(place)]) in group for place in chosen]
     pairs = [(i, j) for i, j in itertools.combinations(range(len(chosen)), 2) if inside[i] != inside[j]]
     return DifferenceTask(chosen, np.array(pairs), [sentences[0] if inside[i] else sentences[1] for i, _ in pairs])
 

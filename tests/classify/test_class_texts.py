@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from clipjax.classify.class_texts import are_phrases, class_list_of, class_texts, join_phrase
+from clipjax.classify.class_texts import are_phrases, class_list_of, class_texts, extended_texts, join_phrase
 from clipjax.data.classes import labels_for, read_classes, read_descriptions, read_templates
 from clipjax.data.opening import open_source
 from clipjax.data.source import memory_source
@@ -75,6 +75,14 @@ def test_published_phrases_are_joined_as_the_published_code_joins_them(shared_da
     for path in (shared_data / "data/texts/descriptions/dclip").glob("*.json"):
         for phrases in json.loads(path.read_text()).values():
             assert [join_phrase("x", phrase) for phrase in phrases] == [f"x, {published(p)}" for p in phrases]
+
+
+def test_a_description_goes_behind_its_prompt():
+    described = {"cat": ["It purrs.", "It sleeps."], "dog": ["It barks.", "It runs."]}
+    found = extended_texts(["cat", "dog"], "This is a photo of a {}.", described, place=1)
+    assert found == [["This is a photo of a cat. It sleeps."], ["This is a photo of a dog. It runs."]]
+    with pytest.raises(DataError, match="the class 'dog' has 1 descriptions, not 2"):
+        extended_texts(["cat", "dog"], "a {}", {**described, "dog": ["It barks."]}, place=1)
 
 
 def test_neither_templates_nor_descriptions_is_an_error():

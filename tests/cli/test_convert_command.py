@@ -111,6 +111,16 @@ def test_numbers_are_rounded_when_asked(dtype, openai_file, tmp_path, clipjax):
     assert_array_equal(leaf, load(openai_file)[1]["image_projection"]["kernel"].astype(dtype))
 
 
+def test_the_text_tower_alone_goes_with_its_tokenizer(openai_file, tmp_path, clipjax, complains):
+    assert clipjax("convert", openai_file, tmp_path / "text_encoder", "--text-encoder").status == 0
+    model, params = load(tmp_path / "text_encoder")
+    assert model.config.vision is None and model.config.embed_dim is None
+    assert_equal_params(params["text"], load(openai_file)[1]["text"])
+    assert load_tokenizer(tmp_path / "text_encoder").encoding.fingerprint == openai_tokenizer().encoding.fingerprint
+    refused = clipjax("convert", openai_file, tmp_path / "other", "--text-encoder", "--format", "orbax")
+    complains(refused, "--text-encoder is for the format huggingface")
+
+
 def test_numbers_keep_their_type_unless_asked(tmp_path, clipjax):
     model, params = small_clip()
     halved = jax.tree.map(lambda leaf: leaf.astype(np.float16), params)

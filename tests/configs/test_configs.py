@@ -1,9 +1,11 @@
+import dataclasses
 import runpy
 from pathlib import Path
 
 import pytest
 
 from clipjax.cli.pretrain_files import PretrainFiles
+from clipjax.cli.problem_config import problem_config
 from clipjax.cli.problem_files import ProblemFiles
 from clipjax.cli.quickstart import METHODS as QUICKSTART
 from clipjax.cli.run_settings import RunSettings
@@ -64,3 +66,12 @@ def test_all_methods_adapt_to_the_same_images_of_a_testbed_domain(domain):
         problem = runpy.run_path(str(CONFIGS / f"{file}.py"))["get_config"](domain).problem
         selected.add((problem.where, problem.test_where, problem.template))
     assert len(selected) == 1
+
+
+def test_a_problem_lists_all_that_it_can_have_and_flags_know_the_types():
+    found = problem_config(template=("a {}",), shots=4)
+    assert set(found) == {field.name for field in dataclasses.fields(ProblemFiles)}
+    assert (found.template, found.shots, found.split, found.by_position) == (("a {}",), 4, None, False)
+    assert (found.get_type("split"), found.get_type("seed")) == (str, int)
+    with pytest.raises(TypeError, match="has no image; it has weights, images"):
+        problem_config(image="photos")
