@@ -3,11 +3,17 @@
 import logging
 import os
 import signal
+from importlib.metadata import version
 from pathlib import Path
 
 # Compiling is most of the time of a test: unless XLA_FLAGS says otherwise, machine code is not optimised, here and in
 # every child. Virtual devices share two processors, and one that waits long for another is not stuck.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# jax 0.10 has two ways to emit machine code, of which the older compiles a training step in a third of the time.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1" * (version("jax") < "0.11"),
+)
 os.environ["XLA_FLAGS"] += " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 
 import jax
