@@ -16,7 +16,7 @@ import numpy as np
 
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.ensemble import Ensemble
-from clipjax.errors import CheckpointError
+from clipjax.errors import CheckpointError, ConfigError
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.tokenizer_writer import write_tokenizer
 from clipjax.models.clip import CLIP
@@ -93,7 +93,10 @@ def load_classifier(folder: str | os.PathLike) -> Classifier | Ensemble:
     )
     if ensemble is None:
         return first
-    return Ensemble((first, *(_member(place / f"member-{number}") for number in range(2, count + 1))), said)
+    try:
+        return Ensemble((first, *(_member(place / f"member-{number}") for number in range(2, count + 1))), said)
+    except ConfigError as error:
+        raise CheckpointError(f"{place}: the classifier is damaged ({error}); copy it again") from None
 
 
 def _member(place: Path) -> Classifier:
