@@ -171,6 +171,8 @@ def test_another_backbone_can_be_taught(unlabelled, adapted):
     assert found.members[0].class_weights.shape == (3, 16) and found.model.config.image_size == 24
     assert found.provenance["accepted"] == adapted.provenance["accepted"]
     assert taught.identity != unlabelled.identity
+    other = model.replace(config=dataclasses.replace(model.config, mean=(0.0, 0.0, 0.0)))
+    assert dataclasses.replace(taught, student=Student(other, params)).identity != taught.identity
     with pytest.raises(ConfigError, match="head_start='random'"):
         clipjax.adapt("coft", taught, **QUICK | {"head_start": "text"})
 

@@ -338,6 +338,11 @@ def test_a_report_without_labels_counts_what_was_accepted():
     assert sum(said["clean_of_complements"][0]) == 4
 
 
+def test_models_that_were_given_the_same_labels_need_not_agree():
+    predicted = [np.array([0, 1, 2, 0]), np.array([0, 2, 1, 1])]
+    assert without_labels([some_judged(), some_judged()], predicted, 4)["models_agree"] == 0.25
+
+
 def test_a_report_with_hidden_labels_measures_what_was_accepted():
     found = with_labels(some_judged(), np.array([0, 1, 1, 2]))
     assert found["proposals"] == 75 and found["accepted"] == 75
