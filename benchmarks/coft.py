@@ -4,9 +4,9 @@
     python -m benchmarks.coft --model ViT-B/16 --batch 512 --device cuda --phases tune contrast
 
 clipjax runs the engine's own step, torch runs `benchmarks/coft_torch.py`, on the same weights, batch and threads, in
-alternating steps. "prompts" is phase I, "tune" phase II, "contrast" phase II of CoFT+, and "stacked" phase I's
-gradient for two models by two calls against `vmap` over stacked prompts. Prints one JSON line a phase, with how far the
-losses of the first step differ.
+alternating steps, both in `--dtype` (on GPUs float32 means TF32 to both). "prompts" is phase I, "tune" phase II,
+"contrast" phase II of CoFT+, and "stacked" phase I's gradient for two models by two calls against `vmap` over stacked
+prompts. Prints one JSON line a phase, with how far the losses of the first step differ.
 """
 
 import argparse
@@ -42,6 +42,10 @@ def main() -> None:
     args = _parser().parse_args()
     leave_memory_to_torch(args.device)
     torch_threads()
+    if args.device == "cuda":
+        import torch
+
+        torch.set_float32_matmul_precision("high")  # TF32, as XLA's default; torch's own is slower
     model, params = random_clip(args.model)
     model = model.replace(dtype=args.dtype, remat=args.remat)
     images, labels = random_batch(model, args.batch, args.classes)
@@ -98,7 +102,8 @@ def prompts(
     complements = np.array(draw_complements(key, jnp.asarray(labels), args.classes))
     to = lambda array: torch.tensor(np.asarray(array), device=args.device)
     peer = transformers_peer(model, params, device=args.device)
-    theirs = PromptStepTorch(peer, to(tokens).long(), to(start["contexts"]), to(start["visual_prompts"]), SGD)
+    given = (to(tokens).long(), to(start["contexts"]), to(start["visual_prompts"]))
+    theirs = PromptStepTorch(peer, *given, SGD, dtype=args.dtype)
     batch = (_pixels(images, args.device), to(labels).long(), to(complements).long())
     return ours, lambda: theirs.step(*batch).item()
 
@@ -133,7 +138,7 @@ def tune(
         linear.weight.copy_(to(head["weights"]))
         linear.bias.copy_(to(head["bias"]))
     peer = transformers_peer(model, params, device=args.device)
-    theirs = TuneStepTorch(peer, linear, SGD, temperature=DEFAULTS.temperature, **options)
+    theirs = TuneStepTorch(peer, linear, SGD, temperature=DEFAULTS.temperature, dtype=args.dtype, **options)
     given = (_pixels(images, args.device), to(labels).long(), to(accepted).float())
     more = (_pixels(keys, args.device), to(indices).long()) if contrast else ()
     return ours, lambda: theirs.step(*given, *more).item()

@@ -1,7 +1,8 @@
 """CoFT's two training steps in PyTorch, on transformers' modules: what clipjax's steps are compared with.
 
 Nothing is done twice: each class is read once a step for either context, texts are cut to the length they need, token
-embeddings of class names are looked up once, and gradients are computed for what is trained alone.
+embeddings of class names are looked up once, and gradients are computed for what is trained alone. Encoders compute in
+`dtype`, all else in float32, as clipjax's do.
 """
 
 import copy
@@ -20,7 +21,16 @@ class PromptStepTorch:
     `tokens` are class names with room for the contexts; `scale` is the exponential of the model's logit scale.
     """
 
-    def __init__(self, model: Any, tokens: Tensor, contexts: Tensor, visual_prompts: Tensor, optimizer: Optimizer):
+    def __init__(
+        self,
+        model: Any,
+        tokens: Tensor,
+        contexts: Tensor,
+        visual_prompts: Tensor,
+        optimizer: Optimizer,
+        *,
+        dtype: str = "float32",
+    ):
         self.model = model.eval().requires_grad_(False)
         self.contexts = nn.Parameter(contexts.clone())
         self.visual_prompts = nn.Parameter(visual_prompts.clone())
@@ -29,6 +39,7 @@ class PromptStepTorch:
             self._names = model.text_model.embeddings.token_embedding(tokens)
             self.scale = model.logit_scale.exp()
         self._ends = tokens.argmax(1)
+        self._autocast = _autocast(tokens, dtype)
 
     def step(self, pixels: Tensor, labels: Tensor, complements: Tensor) -> Tensor:
         """Take one step and return its loss."""
@@ -40,8 +51,10 @@ class PromptStepTorch:
 
     def loss(self, pixels: Tensor, labels: Tensor, complements: Tensor) -> Tensor:
         """Add both losses (equations 4 and 6), with a weight of one."""
-        images = functional.normalize(self._images(pixels), dim=-1)
-        positive, negative = functional.normalize(self._texts(), dim=-1).chunk(2)
+        with torch.autocast(**self._autocast):
+            embedded, classes = self._images(pixels), self._texts()
+        images = functional.normalize(embedded.float(), dim=-1)
+        positive, negative = functional.normalize(classes.float(), dim=-1).chunk(2)
         positive, negative = self.scale * images @ positive.T, self.scale * images @ negative.T
         gap = positive - negative
         believed = functional.logsigmoid(gap.gather(1, labels[:, None]))
@@ -89,9 +102,11 @@ class TuneStepTorch:
         weight: float = 0.1,
         momentum: float = 0.999,
         temperature: float = 0.07,
+        dtype: str = "float32",
     ):
         self.vision, self.head = model.vision_model.train().requires_grad_(True), head
         self.optimizer = _sgd([*self.vision.parameters(), *head.parameters()], optimizer)
+        self._autocast = _autocast(head.weight, dtype)
         self.queue, self.pointer = queue, 0
         self.weight, self.momentum, self.temperature = weight, momentum, temperature
         self.average = None if queue is None else copy.deepcopy(self.vision).requires_grad_(False)
@@ -108,7 +123,7 @@ class TuneStepTorch:
     ) -> Tensor:
         """Take one step and return its loss. `keys` are other views of the images, `indices` their numbers."""
         self.optimizer.zero_grad(set_to_none=True)
-        features = self.vision(pixel_values=pixels).pooler_output
+        features = self._features(self.vision, pixels)
         each = functional.cross_entropy(self.head(features), labels, reduction="none")
         loss = (each * accepted).sum() / accepted.sum().clamp(min=1)
         if self.average is not None:
@@ -123,7 +138,7 @@ class TuneStepTorch:
         with torch.no_grad():
             averages, params = list(self.average.parameters()), list(self.vision.parameters())
             torch._foreach_lerp_(averages, params, 1 - self.momentum)
-            keys = functional.normalize(self.average(pixel_values=pixels).pooler_output, dim=-1)
+            keys = functional.normalize(self._features(self.average, pixels), dim=-1)
         queries = functional.normalize(features, dim=-1)
         others = (queries @ self.queue.T).masked_fill(self.owners == indices[:, None], -torch.inf)
         logits = torch.cat([(queries * keys).sum(1, keepdim=True), others], dim=1) / self.temperature
@@ -133,6 +148,15 @@ class TuneStepTorch:
         self.owners = self.owners.index_copy(0, places, indices)
         self.pointer = (self.pointer + len(keys)) % len(self.queue)
         return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+    def _features(self, vision: Any, pixels: Tensor) -> Tensor:
+        with torch.autocast(**self._autocast):
+            pooled = vision(pixel_values=pixels).pooler_output
+        return pooled.float()
+
+
+def _autocast(near: Tensor, dtype: str) -> dict[str, Any]:
+    return {"device_type": near.device.type, "dtype": torch.bfloat16, "enabled": dtype == "bfloat16"}
 
 
 def _sgd(params: list[nn.Parameter], spec: Optimizer) -> torch.optim.SGD:

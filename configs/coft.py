@@ -31,7 +31,7 @@ def get_config(dataset: str = "") -> ConfigDict:
     """Return the configuration for a data set, with `_plus` behind its name that of CoFT+; "plus" alone is for any."""
     known = {"": "a photo of a {}.", **TEMPLATES, **TESTBED, QUICKSTART: ""}
     plus = dataset == "plus" or dataset.endswith("_plus")
-    name = dataset.removesuffix("plus").removesuffix("_")
+    name = "" if dataset == "plus" else dataset.removesuffix("_plus")
     if name not in known:
         raise ValueError(f"no data set {dataset!r}; known are {', '.join(filter(None, known))}, each also with _plus")
     config = ConfigDict()

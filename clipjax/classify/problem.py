@@ -25,10 +25,11 @@ DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
 
 class Student(NamedTuple):
-    """Another model, to be trained by what the first one says."""
+    """Another model, to be trained by what the first one says, and the tokenizer that its text tower was made for."""
 
     model: CLIP
     params: Params
+    tokenizer: Tokenizer | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,7 +83,9 @@ class Problem:
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """Plain values that name every part: what a run on this problem depends on."""
-        student = {} if self.student is None else {"student": fingerprint(self.student.params)}
+        student = {}
+        if self.student is not None:
+            student = {"student_model": repr(self.student.model), "student": fingerprint(self.student.params)}
         return {
             **student,
             "model": repr(self.model),

@@ -18,7 +18,7 @@ import numpy as np
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.ensemble import Ensemble
 from clipjax.classify.heads import Head, described, joined, part, rebuilt
-from clipjax.errors import CheckpointError
+from clipjax.errors import CheckpointError, ConfigError
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.tokenizer_writer import write_tokenizer
 from clipjax.models.clip import CLIP, Params
@@ -101,7 +101,10 @@ def load_classifier(folder: str | os.PathLike) -> Classifier | Ensemble:
     first = Classifier(model, params, names, weights, provenance, array(bias), array(prompts), features, learned)
     if ensemble is None:
         return first
-    return Ensemble((first, *(_member(place / f"member-{number}") for number in range(2, count + 1))), said)
+    try:
+        return Ensemble((first, *(_member(place / f"member-{number}") for number in range(2, count + 1))), said)
+    except ConfigError as error:
+        raise CheckpointError(f"{place}: the classifier is damaged ({error}); copy it again") from None
 
 
 def _member(place: Path) -> Classifier:

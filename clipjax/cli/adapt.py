@@ -12,10 +12,12 @@ from clipjax.methods.registry import METHODS
 if TYPE_CHECKING:
     from clipjax.classify.classifier import Classifier
     from clipjax.classify.ensemble import Ensemble
+    from clipjax.classify.problem import Problem
     from clipjax.cli.problem_files import Opened
     from clipjax.cli.run_settings import RunSettings
     from clipjax.data.source import ImageSource
     from clipjax.evaluation.accuracy_report import AccuracyReport
+    from clipjax.inputs.tokenizer import Tokenizer
 
 
 def add_parser(commands) -> None:
@@ -142,7 +144,7 @@ def adapt_and_measure(
         classifier = adapt(method, problem, config=config, run=run)
         first = jax.process_index() == 0
         if first:
-            save_classifier(folder / "model", classifier, problem.tokenizer, overwrite=True)
+            save_classifier(folder / "model", classifier, _tokenizer(classifier, problem), overwrite=True)
         # what the method counted; of the problem's own parts provenance holds digests
         counts = [classifier.provenance.get(name) for name in ("images", "shots")]
         learnt_from = next((count for count in counts if isinstance(count, int)), None)
@@ -183,6 +185,17 @@ def _before_and_after(
         ids = [test.ids[int(row)] for row in rows]
         write_predictions(folder, predictions_of(ids, labels, before, after), test.select(rows))
     return document
+
+
+def _tokenizer(classifier: "Classifier | Ensemble", problem: "Problem") -> "Tokenizer":
+    """Say which tokenizer belongs to a classifier's text tower: the student's where that is the student's own."""
+    from clipjax.classify.ensemble import Ensemble
+
+    first = classifier.members[0] if isinstance(classifier, Ensemble) else classifier
+    student = problem.student
+    if student is None or first.params["text"] is not student.params["text"]:
+        return problem.tokenizer
+    return student.tokenizer or problem.tokenizer
 
 
 def measured(classifier: "Classifier | Ensemble", test: "ImageSource", progress) -> "AccuracyReport":

@@ -110,7 +110,8 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
         other, other_params = load(files.student)
         if other.config.vision is None or other.config.text is None:
             raise ConfigError(f"{files.student}: has one tower only; pass a checkpoint that has both")
-        student = Student(other.replace(dtype=files.dtype), other_params)
+        tokenizer = tokenizer_of(files.student, other.config)
+        student = Student(other.replace(dtype=files.dtype), other_params, tokenizer)
     problem = Problem(
         model.replace(dtype=files.dtype),
         params,

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 CLASSES, STEPS = 3, 3
-ARGUMENTS = argparse.Namespace(device="cpu", classes=CLASSES)
+ARGUMENTS = argparse.Namespace(device="cpu", classes=CLASSES, dtype="float32")
 
 
 @pytest.fixture
@@ -59,3 +59,18 @@ def test_prompt_steps_have_the_losses_of_clipjax(problem, monkeypatch):
         losses.append((float(ours()), theirs()))
     assert_allclose(*np.array(losses).T, rtol=1e-4)
     assert losses[0][0] != losses[2][0]
+
+
+def test_in_bfloat16_both_sides_compute_in_it(problem):
+    from benchmarks import coft
+
+    model, *rest = problem
+    half = argparse.Namespace(device="cpu", classes=CLASSES, dtype="bfloat16")
+    exact, _ = coft.prompts(*problem, ARGUMENTS)
+    ours, theirs = coft.prompts(model.replace(dtype="bfloat16"), *rest, half)
+    wanted, found = float(exact()), np.array([float(ours()), theirs()])
+    assert_allclose(found, wanted, rtol=0.05)
+    assert (np.abs(found - wanted) > 1e-5 * wanted).all()
+    _, theirs = coft.tune(*problem, half, contrast=True)
+    _, other = coft.tune(*problem, ARGUMENTS, contrast=True)
+    assert theirs() != other()

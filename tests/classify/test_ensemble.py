@@ -137,6 +137,14 @@ def test_a_member_that_is_gone_is_named(plain, head, small, tmp_path):
         load_classifier(tmp_path / "model")
 
 
+def test_a_member_of_something_else_is_refused_with_the_place(plain, head, small, tmp_path):
+    save_classifier(tmp_path / "model", Ensemble((plain, head)), small[2])
+    note = tmp_path / "model/member-2/classifier.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"class_names": ["a", "b", "c"]}))
+    with pytest.raises(CheckpointError, match=r"model: the classifier is damaged .*different classes"):
+        load_classifier(tmp_path / "model")
+
+
 @pytest.mark.parametrize(
     ("change", "words"), [({"features": "both"}, "features 'both'"), ({"features": "embedding"}, "does not fit 3")]
 )

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from clipjax.classify.saved import load_classifier
+from clipjax.inputs.tokenizer import load_tokenizer
+from clipjax.weights.embedded import EMBEDDED
 from clipjax.weights.load import load
 
 QUICK = ("--set", "epochs=1", "--set", "batch_size=8")
@@ -31,7 +33,7 @@ def test_result_loads_as_a_checkpoint_and_as_a_classifier(adapt, tmp_path):
     assert classifier.provenance["method"] == "finetune"
 
 
-def test_an_ensemble_is_measured_with_its_members_and_predicts(adapt, clipjax, checkpoint, pictures, tmp_path):
+def test_an_ensemble_is_measured_with_its_members_and_predicts(adapt, clipjax, pictures, tmp_path):
     settings = {"contexts": 2, "visual_prompts": 2, "least_prompt_steps": 2, "prompt_epochs": 0, "batch_size": 4}
     settings |= {"tune_epochs": 1, "validation": "none"}
     flags = [flag for name, value in settings.items() for flag in ("--set", f"{name}={value}")]
@@ -40,8 +42,17 @@ def test_an_ensemble_is_measured_with_its_members_and_predicts(adapt, clipjax, c
     assert len(load_classifier(tmp_path / "run/model").members) == 2
     again = clipjax("predict", tmp_path / "run", "--images", pictures / "test", "--labels", "--json").json
     assert again["top1"] == found["after"]["top1"]
-    adapt("coft", *flags, "--overwrite", "--student", checkpoint)
+
+
+def test_a_student_is_saved_with_its_own_tokenizer(adapt, tmp_path):
+    settings = {"contexts": 2, "visual_prompts": 1, "least_prompt_steps": 1, "prompt_epochs": 0, "batch_size": 4}
+    settings |= {"tune_epochs": 0, "validation": "none", "models": 1}
+    flags = [flag for name, value in settings.items() for flag in ("--set", f"{name}={value}")]
+    assert adapt("coft", *flags, "--student", EMBEDDED).status == 0
     assert load_classifier(tmp_path / "run/model").provenance["student"]
+    assert load_tokenizer(tmp_path / "run/model") == load_tokenizer(EMBEDDED)
+    assert adapt("coft", *flags, "--student", EMBEDDED, "--set", "finetune=false", "--overwrite").status == 0
+    assert load_tokenizer(tmp_path / "run/model").vocab_size == 49408
 
 
 def test_probe_s_bias_survives_the_directory(adapt, tmp_path):

@@ -49,6 +49,12 @@ def test_unknown_argument_is_refused_with_those_there_are():
         runpy.run_path(str(CONFIGS / "pretrain.py"))["get_config"]("imagenet")
 
 
+@pytest.mark.parametrize("name", ["eurosatplus", "eurosat_", "_plus_plus"])
+def test_a_name_that_is_nearly_that_of_coft_plus_is_refused(name):
+    with pytest.raises(ValueError, match=f"no data set '{name}'"):
+        runpy.run_path(str(CONFIGS / "coft.py"))["get_config"](name)
+
+
 @pytest.mark.parametrize("method", ["latteclip", "coft"])
 def test_the_quickstart_s_configuration_is_what_the_command_does(method):
     config = runpy.run_path(str(CONFIGS / f"{method}.py"))["get_config"]("quickstart").to_dict()

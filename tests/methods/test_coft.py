@@ -171,6 +171,8 @@ def test_another_backbone_can_be_taught(unlabelled, adapted):
     assert found.members[0].class_weights.shape == (3, 16) and found.model.config.image_size == 24
     assert found.provenance["accepted"] == adapted.provenance["accepted"]
     assert taught.identity != unlabelled.identity
+    other = model.replace(config=dataclasses.replace(model.config, mean=(0.0, 0.0, 0.0)))
+    assert dataclasses.replace(taught, student=Student(other, params)).identity != taught.identity
     with pytest.raises(ConfigError, match="head_start='random'"):
         clipjax.adapt("coft", taught, **QUICK | {"head_start": "text"})
 
@@ -185,7 +187,7 @@ def test_labelled_shots_join_and_are_never_rejected(problem):
 def test_noisy_labels_are_proposals(problem):
     found = clipjax.adapt("coft", problem, **QUICK | {"labels": "noisy", "validation": "none"})
     said = found.provenance
-    assert said["images"] == 24 and said["models_agree"] == 1.0 and said["empty_classes"] == [0, 0]
+    assert said["images"] == 24 and said["accepted"] == [1.0, 1.0] and said["empty_classes"] == [0, 0]
 
 
 def test_nothing_accepted_is_said_in_a_line(unlabelled):

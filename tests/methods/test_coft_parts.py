@@ -332,10 +332,15 @@ def some_judged():
 
 def test_a_report_without_labels_counts_what_was_accepted():
     other = some_judged()._replace(labels=np.array([0, 1, 1, 2]), accepted=np.ones(4, bool))
-    said = without_labels([some_judged(), other], 4)
+    said = without_labels([some_judged(), other], [some_judged().labels, other.labels], 4)
     assert said["accepted"] == [0.75, 1.0] and said["empty_classes"] == [2, 1] and said["models_agree"] == 0.75
     assert said["clean_of_proposals"][0] == [0, 1, 0, 0, 0, 1, 1, 0, 0, 1]
     assert sum(said["clean_of_complements"][0]) == 4
+
+
+def test_models_that_were_given_the_same_labels_need_not_agree():
+    predicted = [np.array([0, 1, 2, 0]), np.array([0, 2, 1, 1])]
+    assert without_labels([some_judged(), some_judged()], predicted, 4)["models_agree"] == 0.25
 
 
 def test_a_report_with_hidden_labels_measures_what_was_accepted():

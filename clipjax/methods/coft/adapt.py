@@ -30,7 +30,8 @@ def adapt(problem: Problem, config: Config, run: Run) -> Ensemble:
         prompted = [phases.prompted(*chosen[i], turn, i) for i in both]
         probabilities = [positive_probabilities(prompted[i], phases.scale) for i in both]
     found = [phases.judged(prompted, i, known) for i in both]
-    said = {"images": len(scored.images), **without_labels(found, len(problem.class_names))}
+    predicted = [each.argmax(1) for each in probabilities]
+    said = {"images": len(scored.images), **without_labels(found, predicted, len(problem.class_names))}
     if not config.finetune:
         return Ensemble(tuple(phases.by_texts(prompted[i]) for i in both), said)
     return Ensemble(tuple(phases.tuned(found[i], prompted[i], i) for i in both), said)

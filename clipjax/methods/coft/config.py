@@ -28,7 +28,8 @@ class Config:
 
     Phase II: `tuned` are patterns on the paths of the image side. The head reads `head_input` features and starts at
     random or from the positive texts (`head_start`). With `contrast_weight` the tower also tells instances apart, by a
-    moving average of itself (`momentum`), a `queue` of keys, at most half as many as images, and a `temperature`.
+    moving average of itself (`momentum`), a `queue` of keys, at most half as many as images but at least a batch, and
+    a `temperature`.
 
     `labels`: the problem's shots are right and join the seeds and what is accepted ("clean"), or they are proposals to
     check in place of the models' own ("noisy"), or nobody looks ("ignored"). Images are cropped to at least the

@@ -13,11 +13,14 @@ BINS = 10
 """Histograms have so many bins from 0 to 1."""
 
 
-def without_labels(found: Sequence[Judged], classes: int) -> dict[str, Any]:
+def without_labels(
+    found: Sequence[Judged], predicted: Sequence[Int[np.ndarray, " images"]], classes: int
+) -> dict[str, Any]:
     """Say of each model's proposals how many were accepted and what was made of them; nothing here knows a label.
 
     `empty_classes` are those of which nothing was accepted: the head does not learn them. The histograms are of the
-    validator's probabilities that the proposal, and that another class, is right.
+    validator's probabilities that the proposal, and that another class, is right. Models agree by what they `predicted`
+    themselves, which need not be what was proposed: labels that were given are the same for both.
     """
     accepted = [np.bincount(one.labels[one.accepted], minlength=classes) for one in found]
     said: dict[str, Any] = {
@@ -27,7 +30,7 @@ def without_labels(found: Sequence[Judged], classes: int) -> dict[str, Any]:
         "clean_of_complements": [_histogram(one.complement) for one in found],
     }
     if len(found) > 1:
-        said["models_agree"] = round(float(np.mean(found[0].labels == found[1].labels)), 4)
+        said["models_agree"] = round(float(np.mean(predicted[0] == predicted[1])), 4)
     return said
 
 
