@@ -96,6 +96,8 @@ def run(opened: Opened, method: str, settings: dict[str, Any], folder: Path | No
     def remember(entry: Entry) -> None:
         seen[entry.step] = entry.values
 
+    for path in _judged(folder):
+        path.unlink()  # of a variant that was stopped
     start = time.monotonic()
     classifier = adapt(method, opened.problem, run=Run(folder, sinks=(remember,), pace=Pace(log_every=1)), **settings)
     seconds = time.monotonic() - start
@@ -116,13 +118,17 @@ def run(opened: Opened, method: str, settings: dict[str, Any], folder: Path | No
 def judged(folder: Path, opened: Opened) -> list[dict[str, float]]:
     """Measure CoFT's pseudo-labels by labels that it never saw, those of each model's proposals, and remove them."""
     found = []
-    for path in sorted((folder / "once").glob("judged-*.npz")):
+    for path in _judged(folder):
         with np.load(path) as arrays:
             one = Judged(*(arrays[name] for name in Judged._fields))
         shares = with_labels(one, opened.problem.images.labels)
         found.append({name: round(share, 2) for name, share in shares.items()})
         path.unlink()
     return found
+
+
+def _judged(folder: Path | None) -> list[Path]:
+    return [] if folder is None else sorted((folder / "once").glob("judged-*.npz"))
 
 
 def _top1(classifier: Classifier | Ensemble, opened: Opened) -> float:

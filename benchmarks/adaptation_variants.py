@@ -56,7 +56,7 @@ VARIANTS = {
     "threshold_0.9": _threshold(0.9),
     "itself": Variant("CoFT, one model that checks itself", "coft", {"models": 1, "validation": "self", **COFT}),
     "coft": Variant("CoFT", "coft", COFT),
-    "coft_plus": Variant("CoFT+", "coft", PLUS),
+    "coft_plus": Variant("CoFT+, first labels by one template", "coft", PLUS),
 }
 
 _THRESHOLDS = ("threshold_0.5", "threshold_0.7", "threshold_0.9")

@@ -8,7 +8,6 @@
 from ml_collections import ConfigDict
 
 from clipjax.cli.problem_config import problem_config
-
 from clipjax.data.glyph_captions import DIGIT_TEMPLATES
 
 TEMPLATES = {
@@ -40,7 +39,8 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.seeds_per_class = 16
     config.contexts, config.visual_prompts = 16, 20
     config.negative_weight = 1.0
-    config.validation = "peer"
+    config.models, config.validation, config.threshold, config.finetune = 2, "peer", 0.5, True
+    config.labels = "clean"
     config.rounds = 3 if plus else 1
     config.contrast_weight = 0.1 if plus else 0.0
     config.batch_size = 64

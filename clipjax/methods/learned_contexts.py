@@ -4,6 +4,7 @@ A class's text is the start token, M vectors that all classes share, its name wi
 vectors take the place of token embeddings; the text tower is as it was.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -17,6 +18,9 @@ from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.trim import text_lengths
 from clipjax.models.clip import CLIP, Params, unit
 from clipjax.training.microbatch import in_microbatches
+
+TEXTS_AT_ONCE = 128
+"""Of how many texts the activations are kept, unless more are asked for."""
 
 SPREAD = 0.02
 """The standard deviation that contexts start with, as CLIP's token embeddings did."""
@@ -75,18 +79,19 @@ def class_embeddings(
     tokens: Int[Array | np.ndarray, "classes length"],
     contexts: Float[Array, "*kinds contexts width"],
     *,
-    parts: int = 1,
+    parts: int | None = None,
 ) -> Float[Array, "*kinds classes dim"]:
     """Embed each class behind the contexts, and behind each kind where there are several; of unit length.
 
     `tokens` are those of `context_tokens`. Many classes need little memory in several `parts`: these are encoded one
-    after the other, and once more for the gradient. A model that has `rows` spreads the classes over its devices.
+    after the other, and once more for the gradient. Without a number, parts have at most `TEXTS_AT_ONCE` texts. A model that has `rows` spreads the classes over its devices.
     """
     *kinds, count, width = contexts.shape
     classes = len(tokens)
     tokens = jnp.asarray(tokens)
     embedded = model.embed_tokens(params, tokens)
     several = contexts.reshape(-1, count, width).astype(embedded.dtype)
+    parts = parts or math.ceil(len(several) * classes / TEXTS_AT_ONCE)
     devices = 1 if model.rows is None else model.rows.mesh.size
     kind, row = jnp.divmod(jnp.arange(_rounded_up(len(several) * classes, parts * devices)), classes)
     kind = jnp.minimum(kind, len(several) - 1)  # rows that fill the last part up are dropped in the end

@@ -35,7 +35,7 @@ class Config:
     with `words` such as "a photo of a", as these and as many. Of each image `views` crops of at least the share
     `crop`, flipped with probability `flip`, are embedded once and drawn from; with `views` of 0 it is the image as
     it is measured. `ensemble` prompts are learnt from different beginnings and their class weights averaged.
-    Many classes need less memory in several `text_parts`.
+    Many classes are read in several `text_parts`, for less memory: of at most 128 texts each, unless told otherwise.
     """
 
     shots: int = 16
@@ -49,12 +49,14 @@ class Config:
     crop: float = 0.08
     flip: float = 0.5
     ensemble: int = 1
-    text_parts: int = 1
+    text_parts: int | None = None
     seed: int = 0
 
     def __post_init__(self):
-        check_range(self, 1, math.inf, "shots", "contexts", "batch_size", "ensemble", "text_parts")
+        check_range(self, 1, math.inf, "shots", "contexts", "batch_size", "ensemble")
         check_range(self, 0, math.inf, "epochs", "views")
+        if self.text_parts is not None:
+            check_range(self, 1, math.inf, "text_parts")
         check_range(self, 0, 1, "warmup_share", "crop", "flip")
 
 
@@ -67,7 +69,7 @@ class PromptedClasses:
 
     model: CLIP
     mesh: Mesh = dataclasses.field(repr=False)
-    text_parts: int = 1
+    text_parts: int | None = None
 
     def __call__(self, trainable: Any, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
         """Return the loss, and as a metric how many pseudo-labels are met."""

@@ -8,8 +8,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from clipjax.classify.embed import embed_texts
 from clipjax.errors import ConfigError
+from clipjax.methods import learned_contexts
 from clipjax.methods.learned_contexts import class_embeddings, context_tokens, contexts_from_words, random_contexts
 from clipjax.models.clip import unit
+from clipjax.training.microbatch import in_microbatches
 
 NAMES = ("red", "dark_green thing", "blue")
 
@@ -45,6 +47,23 @@ def test_kinds_are_embedded_as_each_alone_and_in_any_number_of_parts(problem, ge
     whole = jax.grad(loss)(contexts, 1)
     assert_allclose(class_embeddings(model, params, tokens, contexts, parts=2), together, atol=1e-6)
     assert_allclose(jax.grad(loss)(contexts, 4), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_many_texts_are_read_in_parts_without_being_told(problem, getkey, monkeypatch):
+    model, params = problem.model, problem.params
+    tokens = context_tokens(model, problem.tokenizer, NAMES, 4)
+    contexts = random_contexts(model, getkey(), 2, 4)
+    whole = class_embeddings(model, params, tokens, contexts)
+    seen = []
+
+    def watched(encode, several, rows, parts):
+        seen.append(parts)
+        return in_microbatches(encode, several, rows, parts)
+
+    monkeypatch.setattr(learned_contexts, "in_microbatches", watched)
+    monkeypatch.setattr(learned_contexts, "TEXTS_AT_ONCE", 2)
+    assert_allclose(class_embeddings(model, params, tokens, contexts), whole, atol=1e-6)
+    assert seen == [3]
 
 
 def test_the_gradient_of_contexts_is_that_of_finite_differences(problem, getkey):

@@ -20,8 +20,8 @@ class Config:
     Phase I: `models` learn `contexts` for the positive and the negative texts and `visual_prompts` in each layer,
     from the `seeds_per_class` most confident images of each predicted class, for `prompt_epochs` and at least
     `least_prompt_steps` steps; `negative_weight` multiplies the second loss, and `detached` says what it does not
-    train. This is done anew in each of `rounds`, with seeds by the models of the round before. Many classes need less
-    memory in several `text_parts`.
+    train. This is done anew in each of `rounds`, with seeds by the models of the round before. Many classes are read in
+    several `text_parts`, for less memory: of at most 128 texts each, unless told otherwise.
 
     Between: `validation` by the other model ("peer"), by the same ("self"), by the proposer's own softmax of at least
     `threshold` ("confidence") or not at all ("none"). Without `finetune` the prompted models are the classifier.
@@ -47,7 +47,7 @@ class Config:
     prompt_epochs: float = 10.0
     least_prompt_steps: int = 200
     prompt_optimizer: Optimizer = Optimizer("sgd", lr=0.03, weight_decay=5e-4, decayed="")
-    text_parts: int = 1
+    text_parts: int | None = None
     validation: Validation = "peer"
     threshold: float = 0.5
     finetune: bool = True
@@ -69,11 +69,13 @@ class Config:
 
     def __post_init__(self):
         check_range(self, 1, 2, "models")
-        check_range(self, 1, math.inf, "seeds_per_class", "contexts", "rounds", "text_parts", "queue", "batch_size")
+        check_range(self, 1, math.inf, "seeds_per_class", "contexts", "rounds", "queue", "batch_size")
         check_range(self, 0, math.inf, "visual_prompts", "negative_weight", "prompt_epochs", "tune_epochs")
         check_range(self, 0, math.inf, "contrast_weight", "seed")
         check_range(self, 1, math.inf, "least_prompt_steps")
         check_range(self, 0, 1, "threshold", "momentum", "crop", "key_crop", "flip")
+        if self.text_parts is not None:
+            check_range(self, 1, math.inf, "text_parts")
         if not self.temperature > 0:
             raise ConfigError(f"the setting temperature is {self.temperature}; it must be above 0")
         if self.models == 1 and self.validation == "peer":

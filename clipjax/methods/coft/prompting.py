@@ -53,7 +53,7 @@ class PromptStep:
     model: CLIP
     mesh: Mesh = dataclasses.field(repr=False)
     detached: Detached = "nothing"
-    text_parts: int = 1
+    text_parts: int | None = None
 
     def __call__(self, trainable: Any, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
         """Return the loss, and what its parts say."""
@@ -93,7 +93,7 @@ def read_with(
     weights: str,
     mesh: Mesh,
     batch_size: int,
-    text_parts: int = 1,
+    text_parts: int | None = None,
 ) -> Prompted:
     """Embed classes and images with learned prompts, the images as they are measured, once in a run.
 
