@@ -192,3 +192,8 @@ def test_other_aggregators_learn_targets_too(clouds, settings):
 def test_settings_out_of_range_are_refused():
     with pytest.raises(clipjax.ClipjaxError, match="weight"):
         Config(weight=-1.0)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(clouds):
+    with pytest.raises(clipjax.ClipjaxError, match="does not divide embeddings of 64"):
+        aggregated(clouds, heads=3)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from clipjax.errors import ConfigError
 from clipjax.methods.aape.config import Aggregation
 from clipjax.methods.cached_shots import CachedShots, Descriptions
 from clipjax.models.conditioned import Variant
@@ -44,11 +45,18 @@ def aggregator(key: PRNGKeyArray, aggregation: Aggregation, shots: CachedShots, 
 
     Queries and keys are projected alike at first. A query, which starts at the mean description, then sees most of what
     is like it and little of junk; drawn apart, the two would know nothing of each other.
+
+    Raises:
+      ConfigError: the heads do not divide the width.
     """
     dim = shots.plain.shape[1]
     if aggregation.kind == "mlp":
         layers = generator(key, dim, max(1, dim // 16))
         return {f"mlp_{name}": array for name, array in layers.items()} | {"mlp_alpha": jnp.float32(0.1)}
+    if dim % aggregation.heads:
+        raise ConfigError(
+            f"aggregation.heads={aggregation.heads} does not divide embeddings of {dim}; choose a divisor"
+        )
     asked, seen, inside = jax.random.split(key, 3)
     # embeddings are of unit length, not of unit variance: what asks is that much larger than what is added up
     weights: Weights = {"wq": jax.random.normal(asked, (dim, dim))}
