@@ -6,7 +6,7 @@ a pytree, so that heads of the same kind and shapes share one compilation.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -182,6 +182,8 @@ def rebuilt(description: Mapping[str, Any], arrays: Mapping[str, Any]) -> Any:
       ValueError, TypeError, KeyError: there is no such head, or it has other options.
     """
     kind = HEADS[description["kind"]]
+    if (variant := description["options"].get("variant", "V2")) not in get_args(Variant):
+        raise ValueError(f"there is no head {variant!r}")
     as_array = lambda numbers: jnp.asarray(numbers, jnp.int32 if numbers.dtype.kind in "iu" else jnp.float32)
     return kind({name: as_array(numbers) for name, numbers in arrays.items()}, **description["options"])
 

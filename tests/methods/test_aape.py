@@ -111,7 +111,12 @@ def test_damaged_head_is_refused(told, learned, tmp_path):
     with np.load(path) as stored:
         arrays = dict(stored)
     np.savez(path, **{**arrays, "head/head/w1": arrays["head/head/w1"][1:]})
-    with pytest.raises(clipjax.ClipjaxError, match="head is damaged"):
+    with pytest.raises(clipjax.ClipjaxError, match="head is damaged") as caught:
+        load_classifier(tmp_path / "model")
+    assert "\n" not in str(caught.value)
+    note = tmp_path / "model" / "classifier.json"
+    note.write_text(note.read_text().replace('"V2"', '"V9"'))
+    with pytest.raises(clipjax.ClipjaxError, match="there is no head 'V9'"):
         load_classifier(tmp_path / "model")
 
 
