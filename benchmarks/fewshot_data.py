@@ -57,9 +57,7 @@ SETS = {
         (("split", "test"),),
         ("susx/CuPL_prompts_caltech101.json", "lafter/Caltech101.json"),
     ),
-    "eurosat": ImageSet(
-        "eurosat.tar", "eurosat", *_TARGET, ("susx/CuPL_prompts_eurosat.json", "lafter/EuroSAT.json")
-    ),
+    "eurosat": ImageSet("eurosat.tar", "eurosat", *_TARGET, ("susx/CuPL_prompts_eurosat.json", "lafter/EuroSAT.json")),
     "dtd": ImageSet(
         "dtd_10classes.tar",
         "dtd",
@@ -105,7 +103,7 @@ class Opened:
         return replace(own, labels=place[own.labels], class_weights=weights)
 
     def measured(self, classes: np.ndarray, without: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return embeddings and labels, as positions in `classes`, of what is measured; never of the shots `without`."""
+        """Return embeddings and labels, as positions in `classes`, of what is measured: none of the shots `without`."""
         kept = np.isin(self.test_labels, classes)
         if self.shares_images:
             kept[without] = False

@@ -1,6 +1,7 @@
 """What comes out of every method: something that scores images against class names."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from clipjax.classify.heads import Head
+from clipjax.classify.heads import TEXT_SIDE, Head
 from clipjax.models.clip import CLIP, Params, unit
 
 
@@ -45,7 +46,8 @@ class Classifier:
     def scores_of(self, embeddings: Float[Array | np.ndarray, "batch dim"]) -> Float[Array, "batch classes"]:
         """Score image embeddings, which need not be normalised."""
         if self.head is not None:
-            scores = self.head.scores(self.model, self.params, unit(jnp.asarray(embeddings)), self.class_weights)
+            needed = {name: part for name, part in self.params.items() if name in TEXT_SIDE}
+            scores = _by_head(self.head, self.model, needed, embeddings, self.class_weights)
         elif self.features == "pooled":
             scores = _products(jnp.asarray(embeddings, jnp.float32), self.class_weights)
         else:
@@ -55,6 +57,11 @@ class Classifier:
     def with_dtype(self, dtype: str) -> "Classifier":
         """Return the same classifier with another compute type."""
         return dataclasses.replace(self, model=self.model.replace(dtype=dtype))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _by_head(head, model, params, embeddings, class_weights):
+    return head.scores(model, params, unit(jnp.asarray(embeddings, jnp.float32)), class_weights)
 
 
 @jax.jit

@@ -1,11 +1,12 @@
 """What may stand between embeddings and class weights: heads that methods learn and `Classifier` applies.
 
-A head is a frozen dataclass of `arrays` by name and plain options, so that each can be saved beside a checkpoint.
+A head is a frozen dataclass of `arrays` by name and plain options, so that each can be saved beside a checkpoint, and
+a pytree, so that heads of the same kind and shapes share one compilation.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from clipjax.models.clip import CLIP, Params, cosines, unit
 from clipjax.models.conditioned import Variant, class_logits, generate
 
 Arrays = Mapping[str, Array]
+
+TEXT_SIDE = ("text", "text_projection", "logit_scale")
+"""The parts of a model's params that a head may use."""
 
 ROWS_AT_ONCE = 64
 """Images that are scored together where each has class weights of its own."""
@@ -38,12 +42,13 @@ class Head(Protocol):
         ...
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Conditioned:
     """AAPE's generator and class head, with names such as `generator/w1` and `head/w2` (`models.conditioned`)."""
 
     arrays: Arrays
-    variant: Variant = "V2"
+    variant: Variant = dataclasses.field(default="V2", metadata={"static": True})
 
     def scores(self, model: CLIP, params: Params, rows: Array, class_weights: Array) -> Array:
         """Compare each image with the class weights that it makes of the texts."""
@@ -60,6 +65,7 @@ class Conditioned:
         return jax.lax.map(one, rows, batch_size=ROWS_AT_ONCE)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureAdapter:
     """CLIP-Adapter: a narrow network changes image embeddings by the share `ratio` (arXiv 2110.04544, equation 6)."""
@@ -77,6 +83,7 @@ class FeatureAdapter:
         return unit(self.ratio * jax.nn.relu(cosines(inside, self.arrays["w2"].T)) + (1 - self.ratio) * rows)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class KeyValueCache:
     """Tip-Adapter: shots as `keys` that vote for their `labels` by how near they are (arXiv 2111.03930, equation 6)."""
@@ -92,6 +99,7 @@ class KeyValueCache:
         return _scale(params) * cosines(rows, class_weights) + self.strength * votes
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Contexts:
     """Learned contexts that the class weights were read behind (CoOp); kept so that other classes can be, too."""
@@ -103,6 +111,7 @@ class Contexts:
         return _scale(params) * cosines(rows, class_weights)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageContexts:
     """Learned contexts that each image shifts (CoCoOp, arXiv 2203.05557): every image reads all class names anew.
@@ -173,6 +182,8 @@ def rebuilt(description: Mapping[str, Any], arrays: Mapping[str, Any]) -> Any:
       ValueError, TypeError, KeyError: there is no such head, or it has other options.
     """
     kind = HEADS[description["kind"]]
+    if (variant := description["options"].get("variant", "V2")) not in get_args(Variant):
+        raise ValueError(f"there is no head {variant!r}")
     as_array = lambda numbers: jnp.asarray(numbers, jnp.int32 if numbers.dtype.kind in "iu" else jnp.float32)
     return kind({name: as_array(numbers) for name, numbers in arrays.items()}, **description["options"])
 

@@ -123,9 +123,13 @@ def _check_head(place: Path, head: Head, model: CLIP, params: Params, classes: i
         )
         fits = found.shape == (1, classes)
     except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise CheckpointError(f"{place}: the classifier's head is damaged ({error}); copy it again") from None
+        raise CheckpointError(f"{place}: the classifier's head is damaged ({_line(error)}); copy it again") from None
     if not fits:
         raise CheckpointError(f"{place}: the classifier's head is for other classes; copy it again")
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _feature_count(model: CLIP) -> int | None:

@@ -55,13 +55,13 @@ class CachedShots:
         return dataclasses.replace(self, views=self.views[chosen], plain=self.plain[chosen], labels=self.labels[chosen])
 
     def batches(self, run: Run, batch_size: int, seed: int, **more: np.ndarray) -> ArrayBatches:
-        """Describe training batches: a view of each image as `rows`, `plain`, `labels`, and `more` by image.
+        """Describe training batches: a view of each image as `rows`, its `labels`, and `more` by image.
 
         Few images are repeated until each device has one, and make smaller batches. None is smaller than the devices.
         """
         mesh = make_mesh() if run.mesh is None else run.mesh
         chosen = enough_rows(np.arange(len(self.labels)), mesh)
-        arrays = {"rows": self.views, "plain": self.plain, "labels": self.labels, **more}
+        arrays = {"rows": self.views, "labels": self.labels, **more}
         return ArrayBatches(
             {name: array[chosen] for name, array in arrays.items()},
             Shuffled(len(chosen), seed),

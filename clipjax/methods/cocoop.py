@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from clipjax.classify.classifier import Classifier
-from clipjax.classify.heads import ImageContexts
+from clipjax.classify.heads import TEXT_SIDE, ImageContexts
 from clipjax.classify.problem import Problem
 from clipjax.methods.aape.initial import generator
 from clipjax.methods.cached_shots import CachedShots, Views, cached_shots, steps_for
@@ -72,7 +72,7 @@ def fit(problem: Problem, shots: CachedShots, config: Config, run: Run) -> Class
         else contexts_from_words(model, params, problem.tokenizer, config.words)
     )
     tokens = jnp.asarray(context_tokens(model, problem.tokenizer, problem.class_names, len(start)))
-    text_side = {name: params[name] for name in ("text", "text_projection", "logit_scale") if name in params}
+    text_side = {name: params[name] for name in TEXT_SIDE if name in params}
     dim = shots.plain.shape[1]
     network = generator(keys[1], dim, max(1, dim // 16), start.shape[1])
     batches = shots.batches(run, config.batch_size, config.seed)

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from clipjax.classify.classifier import Classifier
-from clipjax.classify.heads import Contexts
+from clipjax.classify.heads import TEXT_SIDE, Contexts
 from clipjax.classify.problem import Problem
 from clipjax.methods.cached_shots import CachedShots, Views, cached_shots, coop_epochs, steps_for
 from clipjax.methods.learned_contexts import class_embeddings, context_tokens, contexts_from_words, random_contexts
@@ -90,7 +90,7 @@ def fit(problem: Problem, shots: CachedShots, config: Config, run: Run) -> Class
         else contexts_from_words(model, params, problem.tokenizer, config.words)
     )
     tokens = context_tokens(model, problem.tokenizer, problem.class_names, len(start))
-    text_side = {name: params[name] for name in ("text", "text_projection", "logit_scale") if name in params}
+    text_side = {name: params[name] for name in TEXT_SIDE if name in params}
     batches = shots.batches(run, config.batch_size, config.seed)
     steps = steps_for(batches, coop_epochs(shots) if config.epochs is None else config.epochs)
     optimizer = config.optimizer

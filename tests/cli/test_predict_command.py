@@ -49,3 +49,12 @@ def test_an_output_is_not_replaced_unasked(clipjax, adapted, pictures, complains
     flags = ("predict", adapted[0], "--images", pictures / "test", "-o", tmp_path / "out.csv")
     complains(clipjax(*flags), "out.csv")
     assert clipjax(*flags, "--overwrite").status == 0
+
+
+def test_a_head_that_a_method_learned_is_used(clipjax, checkpoint, pictures, tmp_path):
+    flags = ["--labels", "--test", pictures / "test", "--set", "views.count=0", "--set", "strength=50"]
+    flags += ["--set", "sharpness=100", "--json", "-o", tmp_path / "run"]
+    done = clipjax("adapt", "--method", "tip_adapter", "--weights", checkpoint, "--images", pictures / "train", *flags)
+    found = clipjax("predict", tmp_path / "run", "--images", pictures / "test", "--labels", "--json").json
+    assert {name: found[name] for name in done.json["after"]} == done.json["after"]
+    assert found["top1"] > done.json["before"]["top1"]

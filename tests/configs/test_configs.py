@@ -24,6 +24,10 @@ ALL += [("upl", name) for name in ("", "eurosat", "dtd", "testbed_eurosat")]
 ALL += [("self_training", name) for name in ("", "testbed_eurosat", "testbed_pacs_cartoon")]
 ALL += [("coft", name) for name in ("", "plus", "eurosat", "dtd_plus", "testbed_eurosat_plus", "quickstart")]
 ALL += [("pcclip", name) for name in ("paper_code", "practical", "captions", "rewrites")]
+ALL += [
+    ("aape", name)
+    for name in ("", "eurosat", "imagenet", "testbed_dtd", "testbed_caltech101", "head_V0", "mlp", "joint")
+]
 ALL += [("finetune", name) for name in ("", "eurosat", "dtd", "pacs")]
 
 

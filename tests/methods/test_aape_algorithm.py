@@ -1,4 +1,4 @@
-"""AAPE's aggregator and losses against naive references, their properties and gradients; golden vectors with the data."""
+"""AAPE's aggregator and losses against naive references, their properties and gradients; golden vectors, too."""
 
 import json
 
@@ -231,16 +231,22 @@ def test_golden_head_with_a_hidden_bias_and_without_a_head(shared_data, name):
     assert_allclose(alone, golden["out_logits_h_only"], atol=2e-3)
 
 
+def sizes(dim, hidden):
+    """Count the numbers of every part, without drawing one."""
+    bank = Descriptions(np.zeros((2, 1, dim), np.float32), np.ones((2, 1), bool))
+    plain = np.zeros((3, dim), np.float32)
+    shots = CachedShots(plain[:, None], plain, np.zeros(3, np.int32), plain[:2], 1.0)
+
+    def draw():
+        key = jax.random.key(0)
+        heads = {f"g_{variant}": class_head(key, dim, hidden, variant, 1.0) for variant in ("V0", "V1", "V2")}
+        return {"h": generator(key, dim, hidden), **heads, "aggregator": aggregator(key, Aggregation(), shots, bank)}
+
+    return {name: size(part) for name, part in jax.eval_shape(draw).items()}
+
+
 def test_golden_sizes(shared_data):
-    key = jax.random.key(0)
     for known in json.loads((shared_data / "golden/losses/aape_parameter_counts.json").read_text()):
-        dim, hidden = known["d"], known["hidden"]
-        assert size(jax.eval_shape(lambda: generator(key, dim, hidden))) == known["h"]
-        for variant in ("V0", "V1", "V2"):
-            head = jax.eval_shape(lambda v=variant: class_head(key, dim, hidden, v, 1.0))
-            assert size(head) == known[f"g_{variant}"]
-        bank = Descriptions(np.zeros((2, 1, dim), np.float32), np.ones((2, 1), bool))
-        plain = np.zeros((3, dim), np.float32)
-        shots = CachedShots(plain[:, None], plain, np.zeros(3, np.int32), plain[:2], 1.0)
-        whole = jax.eval_shape(lambda: aggregator(key, Aggregation(), shots, bank))
-        assert size(whole) == known["aggregator_shared"] + 3 * known["aggregator_query_per_image"]
+        found = sizes(known["d"], known["hidden"])
+        assert found.pop("aggregator") == known["aggregator_shared"] + 3 * known["aggregator_query_per_image"]
+        assert found == {name: known[name] for name in found}

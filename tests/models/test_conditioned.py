@@ -93,7 +93,7 @@ def test_gradient_is_that_of_the_naive_form(parts, variant):
 
 @pytest.mark.parametrize("variant", ["V2", "V3"])
 def test_a_last_layer_of_zeros_is_the_zero_shot_classifier(parts, variant):
-    texts, images, generated = parts
+    texts, images, _ = parts
     arrays = head(variant)
     arrays = {**arrays, "w2": jnp.zeros_like(arrays["w2"])}
     assert_allclose(class_logits(arrays, *parts, temperature=TAU, variant=variant), images @ texts.T / TAU, atol=1e-5)
@@ -134,9 +134,11 @@ def largest_array(jaxpr):
     for equation in jaxpr.eqns:
         found = max([found, *(int(np.prod(v.aval.shape)) for v in equation.outvars)])
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            found = max(found, largest_array(inner.jaxpr if hasattr(inner, "jaxpr") else inner)) if (
-                hasattr(inner, "eqns") or hasattr(inner, "jaxpr")
-            ) else found
+            found = (
+                max(found, largest_array(inner.jaxpr if hasattr(inner, "jaxpr") else inner))
+                if (hasattr(inner, "eqns") or hasattr(inner, "jaxpr"))
+                else found
+            )
     return found
 
 

@@ -89,7 +89,7 @@ def adapted(
         frozen |= {"descriptions": descriptions.rows, "present": descriptions.present}
         frozen |= {"goal": jnp.float32(2), "per_epoch": jnp.float32(jnp.inf)}
         carry = {"total": jnp.float32(0), "count": jnp.float32(0), "risen": jnp.asarray(False)}
-        more["images"] = np.arange(len(shots.labels), dtype=np.int32)
+        more |= {"plain": shots.plain, "images": np.arange(len(shots.labels), dtype=np.int32)}
         slower = config.aggregation.optimizer.lr / optimizer.lr if optimizer.lr else 1.0
         optimizer = dataclasses.replace(optimizer, factors=(("^aggregator/", slower), *optimizer.factors))
     batches = shots.batches(run, config.batch_size, config.seed, **more)

@@ -80,7 +80,7 @@ def targets(
     step = AggregateStep(aggregation)
     frozen = {"descriptions": descriptions.rows, "present": descriptions.present}
     images = np.arange(len(shots.labels), dtype=np.int32)
-    batches = shots.batches(run, batch_size, seed, images=images)
+    batches = shots.batches(run, batch_size, seed, plain=shots.plain, images=images)
     per_epoch = steps_for(batches, 1.0)
     before = _mean_cosine(shots, descriptions.means[shots.labels])
     fitted = run.fit(

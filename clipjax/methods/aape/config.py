@@ -29,7 +29,7 @@ class Aggregation:
     dropout: float = 0.1
     epochs: float = 20.0
     rise: float = 0.05
-    optimizer: Optimizer = Optimizer("adam", lr=1e-3, schedule="constant")
+    optimizer: Optimizer = Optimizer("adam", lr=1e-4, schedule="constant")
 
     def __post_init__(self):
         check_range(self, 1, math.inf, "heads")

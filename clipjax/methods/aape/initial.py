@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from clipjax.errors import ConfigError
 from clipjax.methods.aape.config import Aggregation
 from clipjax.methods.cached_shots import CachedShots, Descriptions
 from clipjax.models.conditioned import Variant
@@ -40,16 +41,28 @@ def class_head(key: PRNGKeyArray, dim: int, hidden: int, variant: Variant, alpha
 
 
 def aggregator(key: PRNGKeyArray, aggregation: Aggregation, shots: CachedShots, descriptions: Descriptions) -> Weights:
-    """Draw an aggregator that starts near the mean description: what it adds to that is zero."""
+    """Draw an aggregator that starts near the mean description: what it adds to that is zero.
+
+    Queries and keys are projected alike at first. A query, which starts at the mean description, then sees most of what
+    is like it and little of junk; drawn apart, the two would know nothing of each other.
+
+    Raises:
+      ConfigError: the heads do not divide the width.
+    """
     dim = shots.plain.shape[1]
     if aggregation.kind == "mlp":
         layers = generator(key, dim, max(1, dim // 16))
         return {f"mlp_{name}": array for name, array in layers.items()} | {"mlp_alpha": jnp.float32(0.1)}
-    keys = jax.random.split(key, 4)
-    weights: Weights = {}
-    for name, own in zip(("wq", "wk", "wv", "ff_w1"), keys):
-        # embeddings are of unit length, not of unit variance: rows of this size keep scores of attention near one
-        weights[name] = jax.random.normal(own, (dim, dim)) * (dim**-0.5 if name in ("wv", "ff_w1") else 1.0)
+    if dim % aggregation.heads:
+        raise ConfigError(
+            f"aggregation.heads={aggregation.heads} does not divide embeddings of {dim}; choose a divisor"
+        )
+    asked, seen, inside = jax.random.split(key, 3)
+    # embeddings are of unit length, not of unit variance: what asks is that much larger than what is added up
+    weights: Weights = {"wq": jax.random.normal(asked, (dim, dim))}
+    weights |= {"wk": jnp.copy(weights["wq"])}
+    weights |= {"wv": dim**-0.5 * jax.random.normal(seen, (dim, dim))}
+    weights |= {"ff_w1": dim**-0.5 * jax.random.normal(inside, (dim, dim))}
     weights |= {"wo": jnp.zeros((dim, dim)), "ff_w2": jnp.zeros((dim, dim))}
     weights |= {name: jnp.zeros(dim) for name in ("bq", "bk", "bv", "bo", "ff_b1", "ff_b2", "ln1_bias", "ln2_bias")}
     weights |= {name: jnp.ones(dim) for name in ("ln1_scale", "ln2_scale")}
