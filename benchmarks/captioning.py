@@ -41,6 +41,7 @@ from clipjax.data.language_rows import LanguageRows, answer_rows, caption_rows, 
 from clipjax.evaluation import answer_accuracy, bleu, cider_d
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.tokenizer_trainer import train_tokenizer
+from clipjax.inputs.tokenizer_writer import write_tokenizer
 from clipjax.methods.captioning import (
     Captioner,
     Config,
@@ -148,7 +149,8 @@ class Study:
                 perplexity=round(perplexity(self.model, params, *unread), 2),
                 unigram_perplexity=round(unigram_perplexity(read, unread, self.tokenizer.vocab_size), 2),
             )
-            save_language_model(self.folder / "language", self.model, params, overwrite=True)
+            beside = lambda folder: write_tokenizer(folder, folder, self.tokenizer)
+            save_language_model(self.folder / "language", self.model, params, overwrite=True, extra=beside)
         return params
 
     def _generator(self, seed: int) -> Params:

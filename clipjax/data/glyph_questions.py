@@ -4,8 +4,8 @@ A question is only asked where the scene has one answer to it: colours of scenes
 caption would name, the shape of a shape, the number of marks.
 """
 
-from collections.abc import Callable, Iterator
 from itertools import count as numbers
+from itertools import cycle
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -54,9 +54,7 @@ def answer_to(scene: Scene, kind: Kind) -> str | None:
     return mark.name if mark.kind == "shape" else None
 
 
-def sample_questions(
-    amount: int, seed: int, *, first: int = 0, kinds: tuple[Kind, ...] = KINDS, draw: Callable[[int, int], Scene] = draw
-) -> list[Question]:
+def sample_questions(amount: int, seed: int, *, first: int = 0, kinds: tuple[Kind, ...] = KINDS) -> list[Question]:
     """Ask one question about each of `amount` different images of a world, as many of each kind.
 
     The images are at positions from `first` on: those that a question fits, in their order. Counts of one, two and
@@ -67,7 +65,9 @@ def sample_questions(
     """
     if amount < 1 or not kinds:
         raise DataError(f"{amount} questions of {len(kinds)} kinds; ask for at least one")
-    wanted = [(kind, _wanted_answer(kind, number // len(kinds))) for number, kind in zip(range(amount), _turns(kinds))]
+    wanted: list[tuple[Kind, str | None]] = [
+        (kind, _wanted_answer(kind, number // len(kinds))) for number, kind in zip(range(amount), cycle(kinds))
+    ]
     found: list[Question | None] = [None] * amount
     open_places = dict.fromkeys(range(amount))
     for position in numbers(first):
@@ -83,11 +83,6 @@ def sample_questions(
         if not open_places:
             break
     return [question for question in found if question is not None]
-
-
-def _turns(kinds: tuple[Kind, ...]) -> Iterator[Kind]:
-    while True:
-        yield from kinds
 
 
 def _wanted_answer(kind: Kind, turn: int) -> str | None:

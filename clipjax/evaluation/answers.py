@@ -38,7 +38,7 @@ _CONTRACTION_TABLE = """
     y'allll=y'all'll yall'd've=y'all'd've y'alld've=y'all'd've y'all'dve=y'all'd've youd=you'd youd've=you'd've
     you'dve=you'd've youll=you'll youre=you're youve=you've
 """
-_CONTRACTIONS = dict(pair.split("=") for pair in _CONTRACTION_TABLE.split())
+_CONTRACTIONS: dict[str, str] = dict(re.findall("(.+?)=(.+)", "\n".join(_CONTRACTION_TABLE.split())))
 
 
 def normal_answer(answer: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from clipjax.errors import ConfigError, DataError
 
-_ORDERS = (1, 2, 3, 4)
+_ORDERS: tuple[int, ...] = (1, 2, 3, 4)
 _SIGMA = 6.0  # of the Gaussian in the difference of lengths
 
 _WORD = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|(?:(?!n't\b)\w)+(?:[-&/](?:(?!n't\b)\w)+)*", re.ASCII)
