@@ -138,6 +138,8 @@ class Study:
         )
         params = train_language_model(self.model, documents, config, self.run)
         if self._known(variant="language") is None:
+            beside = lambda folder: write_tokenizer(folder, folder, self.tokenizer)
+            save_language_model(self.folder / "language", self.model, params, overwrite=True, extra=beside)
             read, unread = (
                 _flat(caption_rows(texts, self.tokenizer, sizes.document))
                 for texts in ([*world.texts, *world.read], world.unread)
@@ -149,8 +151,6 @@ class Study:
                 perplexity=round(perplexity(self.model, params, *unread), 2),
                 unigram_perplexity=round(unigram_perplexity(read, unread, self.tokenizer.vocab_size), 2),
             )
-            beside = lambda folder: write_tokenizer(folder, folder, self.tokenizer)
-            save_language_model(self.folder / "language", self.model, params, overwrite=True, extra=beside)
         return params
 
     def _generator(self, seed: int) -> Params:
