@@ -1,6 +1,7 @@
 """Language models from and to directories in transformers' GPT-2 layout."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,18 @@ def load_language_model(path: str | os.PathLike, *, dtype: str | None = "float32
     return model, assemble(file, model, rows, tensors, dtype)
 
 
-def save_language_model(path: str | os.PathLike, model: CausalLM, params: Params, *, overwrite: bool = False) -> None:
+def save_language_model(
+    path: str | os.PathLike,
+    model: CausalLM,
+    params: Params,
+    *,
+    overwrite: bool = False,
+    extra: Callable[[Path], None] | None = None,
+) -> None:
     """Write a directory that `GPT2LMHeadModel.from_pretrained` and `load_language_model` read, whole or not at all.
+
+    Args:
+      extra: called with the directory before it gets its final name, to add files to it, such as the tokenizer's.
 
     Raises:
       CheckpointError: the params hold NaN or infinity.
@@ -55,3 +66,5 @@ def save_language_model(path: str | os.PathLike, model: CausalLM, params: Params
     with new_directory(Path(path), overwrite=overwrite) as folder:
         rows = gpt2.write_config(folder, model.config, str(params["token_embedding"].dtype))
         write_safetensors(folder / "model.safetensors", Disassembled(rows, params), {"format": "pt"})
+        if extra is not None:
+            extra(folder)

@@ -1,5 +1,6 @@
 """transformers' GPT-2: its fields and tensors, and both directions against transformers itself."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -9,6 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from small_models import LANGUAGE, assert_same_params, random_params
 
 from clipjax.errors import CheckpointError, ConfigError, OutputError
+from clipjax.inputs.tokenizer import load_tokenizer
+from clipjax.inputs.tokenizer_trainer import train_tokenizer
+from clipjax.inputs.tokenizer_writer import write_tokenizer
 from clipjax.models.beam_search import beam_search
 from clipjax.models.causal_lm import CausalLM
 from clipjax.models.config import LanguageConfig
@@ -46,6 +50,16 @@ def test_what_is_saved_is_loaded(folder):
     model, params = load_language_model(folder)
     assert model == MODEL
     assert_same_params(params, PARAMS)
+
+
+def test_tokenizer_beside_the_weights_belongs_to_them(tmp_path):
+    tokenizer = train_tokenizer(["a dog runs", "a dog sleeps"] * 3, 530, 24)
+    ends = {"bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
+    model = CausalLM(dataclasses.replace(LANGUAGE, vocab_size=tokenizer.vocab_size, **ends))
+    beside = lambda folder: write_tokenizer(folder, folder, tokenizer)
+    save_language_model(tmp_path / "saved", model, random_params(model), extra=beside)
+    found = load_tokenizer(tmp_path / "saved")
+    assert (found, found.context_length) == (tokenizer, 24)
 
 
 def test_matrices_lie_as_conv1d_has_them(folder):
