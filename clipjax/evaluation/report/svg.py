@@ -11,7 +11,7 @@ from html import escape
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 340, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 10, 34
 COLOURS = 6
 """So many colours there are, `--c0` to `--c5` in the page's style; further series are dashed."""
 
@@ -136,10 +136,11 @@ def _axes(frame: Frame, x_label: str) -> str:
 
 
 def _named(placed: Sequence[float]) -> Callable[[float], str]:
-    """Write ticks with as many digits as tell them apart."""
+    """Write ticks with as many digits as they have."""
     if len(placed) < 2 or not all(tick == 0 or 1e-3 <= abs(tick) < 1e5 for tick in placed):
         return short
-    digits = next((n for n in range(6) if len({f"{tick:.{n}f}" for tick in placed}) == len(placed)), 6)
+    step = min(b - a for a, b in zip(placed, placed[1:]))
+    digits = next((n for n in range(6) if all(abs(round(tick, n) - tick) < 1e-3 * step for tick in placed)), 6)
     return lambda tick: f"{tick:.{digits}f}"
 
 
