@@ -3,6 +3,7 @@
 All text is escaped. Sizes are those of a phone's width, so that letters are not shrunk there.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def _named(placed: Sequence[float]) -> Callable[[float], str]:
     """Write ticks with as many digits as they have."""
     if len(placed) < 2 or not all(tick == 0 or 1e-3 <= abs(tick) < 1e5 for tick in placed):
         return short
-    step = min(b - a for a, b in zip(placed, placed[1:]))
+    step = min(b - a for a, b in itertools.pairwise(placed))
     digits = next((n for n in range(6) if all(abs(round(tick, n) - tick) < 1e-3 * step for tick in placed)), 6)
     return lambda tick: f"{tick:.{digits}f}"
 
