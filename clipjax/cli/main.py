@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from clipjax.cli import (
     adapt,
+    compare,
     convert,
     data,
     doctor,
@@ -51,6 +52,7 @@ SUBCOMMANDS = (
     export,
     report,
     serve,
+    compare,
     train,
     plan,
     data,
