@@ -30,9 +30,10 @@ def commands_in(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_every_documented_command_can_be_parsed(page, capsys):
+    parser = build_parser()
     for words in commands_in(page):
         try:
-            build_parser().parse_args(words)
+            parser.parse_args(words)
         except SystemExit:
             pytest.fail(f"clipjax {shlex.join(words)}: {capsys.readouterr().err}")
 

@@ -80,9 +80,19 @@ def run(args: argparse.Namespace) -> int:
     config, work = merged(read_config(args.config), nested(args.set)), Path(args.workdir)
     cells = cells_of(config, work, args.rows)
     work.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(args.parallel) as pool:
-        finished = pool.map(result_of, cells)
+    at_work: set[subprocess.Popen] = set()
+    pool = ThreadPoolExecutor(args.parallel)
+    try:
+        finished = pool.map(lambda cell: result_of(cell, at_work), cells)
         results = list(progress(finished, total=len(cells), label="comparing", unit="runs"))
+    except BaseException:
+        # what has not begun never does, and runs that are at work save their state
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in list(at_work):
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown()
     write_results(work, results)
     problems, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("problem", "row"))
     table = summary(results, problems, rows)
@@ -167,8 +177,8 @@ def adapt_words(
     return (*words, "--checkpoint-every", str(checkpoint_every), "-o", str(folder), "--overwrite", "--json")
 
 
-def result_of(cell: Cell) -> dict[str, Any]:
-    """Run a cell, or read what it came to; a failure is a result, too."""
+def result_of(cell: Cell, at_work: set[subprocess.Popen]) -> dict[str, Any]:
+    """Run a cell, or read what it came to; a failure is a result, too. `at_work` holds its process meanwhile."""
     note = cell.folder / NOTE
     if (known := _known(note, cell)) is not None:
         return known
@@ -182,10 +192,12 @@ def result_of(cell: Cell) -> dict[str, Any]:
         [sys.executable, "-m", "clipjax.cli.main", *cell.words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace",
     ) as child, ThreadPoolExecutor(1) as reader:  # fmt: skip
+        at_work.add(child)
         said = reader.submit(child.stderr.read)  # pyright: ignore[reportOptionalMemberAccess]
         printed = child.stdout.read()  # pyright: ignore[reportOptionalMemberAccess]
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
+        at_work.discard(child)
     found["seconds"] = round(time.monotonic() - start, 1)
     if child.returncode != 0:
         last = (said.result().strip().splitlines() or [f"exit status {child.returncode}"])[-1]

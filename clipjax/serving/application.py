@@ -22,7 +22,7 @@ MOST_CLASSES = 5
 """An answer names so many classes, or all with ?top=N."""
 
 
-def application(workers: Workers, limits: Limits = Limits()) -> "FastAPI":  # noqa: B008 (frozen)
+def application(workers: Workers, limits: Limits = Limits()) -> "FastAPI":
     """Make the service around workers."""
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse

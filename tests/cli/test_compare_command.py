@@ -99,6 +99,23 @@ def test_what_is_done_is_not_run_again_and_what_failed_is(config_of, stand_in, c
     assert (clipjax(*command).status, stand_in()) == (1, 6)
 
 
+def test_ctrl_c_ends_what_is_at_work_and_begins_nothing_more(config_of, stand_in, clipjax, tmp_path, monkeypatch):
+    slow = tmp_path / "program"
+    slow.write_text(f"#!/bin/sh\necho x >> {tmp_path}/starts\nexec sleep 600\n")
+    asked = []
+
+    def interrupt(items, **options):
+        while not (tmp_path / "starts").exists():
+            pass
+        asked.append(options["total"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clipjax.cli.console.progress", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        clipjax("compare", "--config", config_of({}), "--workdir", tmp_path / "out", "--rows", "upl", "finetune")
+    assert asked == [4] and stand_in() == 1
+
+
 @pytest.mark.slow
 def test_runs_are_tabulated_and_not_repeated(config_of, clipjax, tmp_path):
     rows = {
@@ -134,11 +151,11 @@ def test_a_changed_setting_is_run_again(config_of, tmp_path, monkeypatch):
     note = cell.folder / NOTE
     note.parent.mkdir(parents=True)
     note.write_text(json.dumps({"row": "probe", "status": "done", "words": cell.words}))
-    assert result_of(cell) == {"row": "probe", "status": "done"}
+    assert result_of(cell, set()) == {"row": "probe", "status": "done"}
     note.write_text(json.dumps({"row": "probe", "status": "done", "words": [*cell.words, "--skip-bad"]}))
     monkeypatch.setattr("subprocess.Popen", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        result_of(cell)
+        result_of(cell, set())
 
 
 @pytest.mark.parametrize(

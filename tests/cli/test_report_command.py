@@ -1,10 +1,15 @@
 """`clipjax report` on what `clipjax adapt` leaves, and what a run remembers for it."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
+from clipjax.cli.problem_files import ProblemFiles, open_problem
+from clipjax.data.source import UNKNOWN
 from clipjax.evaluation.run_record import read_run
+from clipjax.progress import silent
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,19 @@ def test_what_both_classifiers_say_agrees_with_the_measurement(adapted):
     for when, best in (("before", record.predictions.before), ("after", record.predictions.after)):
         share = 100 * (best == record.predictions.labels).mean()
         assert share == pytest.approx(record.accuracy[when]["top1"])
+
+
+def test_hidden_labels_are_kept_from_the_problem_and_known_to_the_report(checkpoint, pictures, tmp_path):
+    names = sorted(folder.name for folder in (pictures / "train").iterdir())
+    opened = open_problem(ProblemFiles(str(checkpoint), str(pictures / "train")), silent)
+    assert [names[label] for label in opened.hidden] == [Path(name).parts[0] for name in opened.problem.images.ids]
+    assert set(opened.problem.unlabelled.labels) == {UNKNOWN}
+    (tmp_path / "flat").mkdir()
+    for number, path in enumerate((pictures / "train").rglob("*.png")):
+        shutil.copy(path, tmp_path / "flat" / f"{number}.png")
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    flat = ProblemFiles(str(checkpoint), str(tmp_path / "flat"), classes=str(tmp_path / "classes.txt"))
+    assert open_problem(flat, silent).hidden is None
 
 
 def test_a_failed_run_is_reported_with_its_reason(checkpoint, pictures, clipjax, tmp_path):
