@@ -24,13 +24,14 @@ FLOORS = {
     "classify": 4,
     "methods": 5,
     "evaluation": 6,
+    "serving": 6,
     "cli": 7,
 }
 GROUND = {"errors", "outputs", "progress"}
 WITHOUT_FILES = ("models", "losses", "methods")
 HEAVY = {
     "torch", "tensorflow", "transformers", "orbax", "grain", "tensorflow_datasets", "sklearn", "matplotlib", "pyarrow",
-    "tokenizers", "huggingface_hub", "pandas",
+    "tokenizers", "huggingface_hub", "pandas", "fastapi", "starlette", "uvicorn",
 }  # fmt: skip
 SHAPELESS_NAMES = ("util", "helper", "misc", "common", "manager", "handler", "stuff")
 LONGEST_MODULE = 350

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from clipjax.cli import (
     adapt,
+    compare,
     convert,
     data,
     differences,
@@ -29,7 +30,9 @@ from clipjax.cli import (
     probe,
     quickstart,
     rank,
+    report,
     retrieve,
+    serve,
     texts,
     train,
     zeroshot,
@@ -51,6 +54,9 @@ SUBCOMMANDS = (
     predict,
     export,
     fewshot,
+    report,
+    serve,
+    compare,
     train,
     plan,
     data,

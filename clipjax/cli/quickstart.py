@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.cli.console import note, print_json, print_table, progress
     from clipjax.cli.problem_files import Opened
     from clipjax.cli.quickstart_texts import digit_texts
+    from clipjax.cli.report import write_report
     from clipjax.cli.run_settings import RunSettings, log_to_stderr
     from clipjax.outputs import check_free
     from clipjax.weights.embedded import EMBEDDED
@@ -74,16 +75,19 @@ def run(args: argparse.Namespace) -> None:
     problem = dataclasses.replace(problem, texts=texts)
     rows = []
     for method, values in METHODS.items():
-        settings = RunSettings(checkpoint_every=100)
+        settings = RunSettings(checkpoint_every=100, log_every=5)
         opened = Opened(problem, test, hidden=problem.images.labels)
         place = folder / method
         rows.append(
             adapt_and_measure(method, opened, values, settings, place, overwrite=args.overwrite, words=args.words)
         )
+    page = folder / "report.html"
+    write_report([folder / method for method in METHODS], page, title="Digits, learnt without labels", overwrite=True)
     seconds = time.monotonic() - start
     before = rows[0]["before"]
     if args.json:
-        print_json({"zero_shot": before, "methods": rows, "seconds": seconds, "run": str(folder)})
+        document = {"zero_shot": before, "methods": rows, "seconds": seconds, "run": str(folder), "report": str(page)}
+        print_json(document)
         return
     table = [["zero-shot", before["top1"], before["mean_per_class"], before["ece"]]]
     table += [
@@ -97,6 +101,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"adapted to {len(problem.images)} other digits without their labels, in {seconds:.0f} s in all")
     for row in rows:
         note(f"{row['method']}: {folder / row['method'] / 'model'} loads in clipjax and in transformers")
+    note(f"{page}: what changed, to look at in a browser")
 
 
 def digits_problem(weights: Path):

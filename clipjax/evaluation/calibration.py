@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from clipjax.errors import DataError
 from clipjax.evaluation.score_matrix import index_vector, row_blocks, score_matrix
@@ -44,23 +44,35 @@ def reliability_bins(
       DataError: shapes that differ, labels out of range, no samples, bins below 1, or logits whose
         softmax does not exist (NaN, or a row whose largest value is infinite).
     """
-    if not isinstance(bins, int | np.integer) or bins < 1:
-        raise DataError(f"bins must be a whole number of at least 1, got {bins!r}")
     logits = score_matrix(logits, "logits")
     labels = index_vector(labels, len(logits), logits.shape[1], "labels")
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    counts, correct, confidence = np.zeros(bins, np.int64), np.zeros(bins), np.zeros(bins)
+    probability, right = np.zeros(len(logits)), np.zeros(len(logits), bool)
     for rows, block in row_blocks(logits, "logits"):
         predicted = np.argmax(block, axis=1)
         highest = np.take_along_axis(block, predicted[:, None], axis=1).astype(np.float64)
         if not np.isfinite(highest).all():
             row = rows.start + int(np.argmin(np.isfinite(highest)))
             raise DataError(f"the largest logit of row {row} is infinite and has no softmax; check the model's outputs")
-        probability = 1.0 / np.sum(np.exp(block - highest), axis=1)
-        bin_index = np.digitize(probability, edges, right=True) - 1
-        counts += np.bincount(bin_index, minlength=bins)
-        correct += np.bincount(bin_index, predicted == labels[rows], minlength=bins)
-        confidence += np.bincount(bin_index, probability, minlength=bins)
+        probability[rows] = 1.0 / np.sum(np.exp(block - highest), axis=1)
+        right[rows] = predicted == labels[rows]
+    return confidence_bins(probability, right, bins)
+
+
+def confidence_bins(
+    probability: Float[np.ndarray, " samples"], right: Bool[np.ndarray, " samples"], bins: int = 15
+) -> ReliabilityBins:
+    """Compare the probabilities of predicted classes, above 0, with how often the predictions are right.
+
+    Raises:
+      DataError: bins below 1.
+    """
+    if not isinstance(bins, int | np.integer) or bins < 1:
+        raise DataError(f"bins must be a whole number of at least 1, got {bins!r}")
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    index = np.digitize(np.minimum(probability, 1.0), edges, right=True) - 1
+    counts, correct, confidence = (
+        np.bincount(index, weights, minlength=bins) for weights in (None, np.asarray(right, float), probability)
+    )
     occupied = np.maximum(counts, 1)
     return ReliabilityBins(edges, counts, correct / occupied, confidence / occupied)
 

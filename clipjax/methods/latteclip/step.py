@@ -70,11 +70,11 @@ class LatteStep:
             rules=self.rules,
             pair_loss=ClipLossOverMesh(self.mesh, normalize=False),
         )
-        moved = out["prototypes"]
+        moved, shares = out["prototypes"], _shares(out["weights"])
         signs = {
             "agreement": jnp.mean(out["labels"] == batch["labels"]),
             "drift": 1 - jnp.mean(jnp.sum(moved * carry["first"], axis=1)),
-            "mixer_entropy": _entropy(out["weights"], len(self.rules.texts)),
+            "mixer_entropy": _entropy(shares, len(self.rules.texts)),
         }
         ends = (step + 1) % self.steps_per_epoch == 0
         watched = watch(carry["watched"], **signs, epoch=epoch, epoch_ends=ends, stopping=self.stopping)
@@ -84,6 +84,7 @@ class LatteStep:
             "epoch_agreement": agreement_so_far(watched),
             "loss_finetuned": out["loss_finetuned"],
             "loss_zero_shot": out["loss_zero_shot"],
+            **{f"mixer_{kind}": jnp.mean(shares[:, place]) for place, kind in enumerate(("class", "image", "group"))},
         }
         kept = {"prototypes": moved, "reference": reference, "first": carry["first"], "watched": watched}
         return loss, (metrics, kept)
@@ -94,10 +95,14 @@ class LatteStep:
         return unit(model.encode_text(params, drawn(pool, owners, key)))
 
 
-def _entropy(weights: Float[Array, "batch texts"], kinds: int) -> Float[Array, ""]:
+def _shares(weights: Float[Array, "batch texts"]) -> Float[Array, "batch texts"]:
+    """Say which part each text has in the blend of an image."""
+    return weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1e-12)
+
+
+def _entropy(shares: Float[Array, "batch texts"], kinds: int) -> Float[Array, ""]:
     """Say how evenly so many kinds of texts are blended: 0 where one counts alone, 1 where all do alike, or are one."""
     if kinds == 1:
         return jnp.ones(())
-    shares = weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1e-12)
     logarithms = jnp.where(shares > 0, jnp.log(jnp.maximum(shares, 1e-12)), 0.0)
     return jnp.mean(-jnp.sum(shares * logarithms, axis=1)) / jnp.log(float(kinds))

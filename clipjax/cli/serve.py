@@ -1,0 +1,89 @@
+"""clipjax serve RUN --port 8000"""
+
+import argparse
+import socket
+from pathlib import Path
+
+from clipjax.cli.options import add_compute, given, natural, positive
+from clipjax.errors import ConfigError
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="answer over HTTP with what `adapt` made: classify and embed",
+        description="Serve an adapted classifier over HTTP: POST an image, or several as a multipart form, to "
+        "/classify or /embed; GET /health. Images that come together are computed together. Needs the extra `serve`.",
+    )
+    parser.add_argument("classifier", type=given, metavar="RUN", help="the directory of `adapt`, or its model/")
+    add_compute(parser)
+    parser.add_argument("--host", default="127.0.0.1", type=given, help="default: 127.0.0.1, this machine alone")
+    parser.add_argument("--port", type=natural, default=8000, help="default: 8000; 0 takes any that is free")
+    parser.add_argument("--max-images", type=positive, default=32, metavar="N", help="of one request (default: 32)")
+    parser.add_argument(
+        "--max-bytes", type=positive, default=10_000_000, metavar="N", help="of one image (default: 10 million)"
+    )
+    parser.add_argument(
+        "--max-pixels", type=positive, default=50_000_000, metavar="N", help="of one image (default: 50 million)"
+    )
+    parser.add_argument(
+        "--max-waiting", type=positive, default=1024, metavar="N", help="images at once (default: 1024)"
+    )
+    parser.set_defaults(run=run, interrupted="the service has stopped")
+
+
+def run(args: argparse.Namespace) -> None:
+    import importlib.util
+
+    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "python_multipart")):
+        raise ConfigError("serving needs FastAPI and uvicorn; pip install 'clipjax[serve]'")
+    import uvicorn
+
+    from clipjax.classify.saved import load_classifier
+    from clipjax.cli.console import note, working
+    from clipjax.serving.application import application
+    from clipjax.serving.uploads import Limits
+    from clipjax.serving.workers import Workers
+
+    place = Path(args.classifier)
+    # before the model is loaded: a port in use is known at once
+    with bound(args.host, args.port) as listening:
+        with working(f"loading {place}"):
+            saved = load_classifier(place / "model" if (place / "model").is_dir() else place)
+        with working("compiling"):
+            workers = Workers(saved.with_dtype(args.dtype), batch_size=args.batch_size, most_waiting=args.max_waiting)
+        limits = Limits(
+            image_bytes=args.max_bytes,
+            request_bytes=min(4, args.max_images) * args.max_bytes + 1_000_000,
+            images=args.max_images,
+            pixels=args.max_pixels,
+        )
+        config = uvicorn.Config(application(workers, limits), log_level="warning", access_log=False)
+        host, port = listening.getsockname()[:2]
+        note(f"serving {place} at http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C stops it")
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            workers.close()
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Listen at an address.
+
+    Raises:
+      ConfigError: it is taken, not allowed, or none of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(128)  # two may bind one port, but only one may listen
+        except BaseException:
+            listening.close()
+            raise
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--host {host} --port {port}: cannot be used ({reason}); choose another --port") from None
+    return listening

@@ -1,0 +1,168 @@
+"""Answer images in batches: a thread for each device computes what waits, in one of a few compiled sizes.
+
+Nothing here knows of HTTP.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from clipjax.classify.arrays import arrays_of, with_arrays
+from clipjax.classify.classifier import Classifier
+from clipjax.classify.embed import normalised
+from clipjax.classify.ensemble import Ensemble
+
+
+class Answer(NamedTuple):
+    """What a classifier says of one image; an embedding (projected, not normalised) where it has one."""
+
+    scores: Float[np.ndarray, " classes"]
+    embedding: Float[np.ndarray, " dim"] | None
+
+
+class Busy(Exception):
+    """As many images are waiting as may wait."""
+
+
+class Workers:
+    """Threads, one for each device, that answer images in the order in which they come.
+
+    A batch is computed when it is full, or when nobody has come for `patience` seconds; while a device is at work the
+    next batch gathers. `most_waiting` images may wait.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier | Ensemble,
+        *,
+        batch_size: int = 64,
+        patience: float = 0.002,
+        most_waiting: int = 1024,
+        devices: Sequence[Any] | None = None,
+    ):
+        self.classifier, self.patience = classifier, patience
+        self.sizes = batch_sizes(batch_size)
+        self.devices = list(devices or jax.local_devices())
+        self._waiting: queue.Queue[tuple[np.ndarray, Future] | None] = queue.Queue(most_waiting)
+        self._program = jax.jit(lambda arrays, pixels: _answers(with_arrays(classifier, arrays), pixels))
+        arrays = arrays_of(classifier)
+        placed = [jax.device_put(arrays, device) for device in self.devices]
+        side = classifier.model.config.image_size
+        for own in placed:  # compiled before anybody waits
+            for size in self.sizes:
+                jax.block_until_ready(self._program(own, np.zeros((size, side, side, 3), np.uint8)))
+        self._threads = [threading.Thread(target=self._work, args=[own], daemon=True) for own in placed]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many images wait."""
+        return self._waiting.qsize()
+
+    def submit(self, pixels: UInt8[np.ndarray, "height width 3"]) -> "Future[Answer]":
+        """Ask for the answer to one image, cropped to the model's size.
+
+        Raises:
+          Busy: too many images are waiting.
+        """
+        answer: Future[Answer] = Future()
+        try:
+            self._waiting.put_nowait((pixels, answer))
+        except queue.Full:
+            raise Busy from None
+        return answer
+
+    def close(self) -> None:
+        """Let the threads answer what waits, and end."""
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, arrays: Any) -> None:
+        at_work: tuple[list[Future], Any] | None = None
+        going_on = True
+        while going_on or at_work is not None:
+            batch, going_on = self._gathered(wait=at_work is None) if going_on else ([], False)
+            started = self._started(arrays, batch) if batch else None
+            if at_work is not None:
+                _deliver(*at_work)
+            at_work = started
+
+    def _gathered(self, *, wait: bool) -> tuple[list[tuple[np.ndarray, Future]], bool]:
+        """Take images until a batch is full or nobody comes; the second value is false when the work is over."""
+        batch: list[tuple[np.ndarray, Future]] = []
+        until = time.monotonic() + self.patience
+        while len(batch) < self.sizes[-1]:
+            try:
+                first_of_all = wait and not batch
+                left = until - time.monotonic()
+                item = self._waiting.get(timeout=None if first_of_all else left) if first_of_all or left > 0 else (
+                    self._waiting.get_nowait()
+                )  # fmt: skip
+            except queue.Empty:
+                break
+            if item is None:
+                return batch, False
+            if not batch:
+                until = time.monotonic() + self.patience
+            if item[1].set_running_or_notify_cancel():
+                batch.append(item)
+        return batch, True
+
+    def _started(self, arrays: Any, batch: list[tuple[np.ndarray, Future]]) -> tuple[list[Future], Any] | None:
+        """Send a batch to the device, and do not wait for the result."""
+        answers = [answer for _, answer in batch]
+        size = next(size for size in self.sizes if size >= len(batch))
+        pixels = np.stack([image for image, _ in batch] + [batch[0][0]] * (size - len(batch)))
+        try:
+            return answers, self._program(arrays, pixels)
+        except Exception as error:  # whoever waits must hear of it, and the thread must live
+            _fail(answers, error)
+            return None
+
+
+def batch_sizes(largest: int) -> list[int]:
+    """Choose the few sizes that are compiled: powers of four up to the largest, and the largest."""
+    sizes = [1]
+    while sizes[-1] * 4 < largest:
+        sizes.append(sizes[-1] * 4)
+    return sizes if sizes[-1] == largest else [*sizes, largest]
+
+
+def _answers(
+    classifier: Classifier | Ensemble, pixels: UInt8[Array, "batch height width 3"]
+) -> tuple[Float[Array, "batch classes"], Float[Array, "batch dim"] | None]:
+    images = normalised(classifier.model, pixels)
+    if type(classifier) is not Classifier:
+        return classifier.scores(images), None
+    features = classifier.embed(images)
+    if classifier.features == "pooled":
+        embeddings = classifier.model.project_image(classifier.params, features)
+    else:
+        embeddings = features
+    return classifier.scores_of(features), jnp.asarray(embeddings, jnp.float32)
+
+
+def _deliver(answers: list[Future], computed: Any) -> None:
+    try:
+        scores, embeddings = jax.device_get(computed)
+    except Exception as error:  # as above
+        _fail(answers, error)
+        return
+    for place, answer in enumerate(answers):
+        answer.set_result(Answer(scores[place], None if embeddings is None else embeddings[place]))
+
+
+def _fail(answers: list[Future], error: Exception) -> None:
+    for answer in answers:
+        answer.set_exception(error)

@@ -1,0 +1,185 @@
+"""Methods side by side: which runs there are, that they are resumed, and what the tables say."""
+
+import csv
+import json
+import runpy
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from clipjax.cli.compare import NOTE, adapt_words, cells_of, result_of
+from clipjax.cli.main import build_parser
+from clipjax.cli.problem_files import ProblemFiles
+from clipjax.evaluation.comparison import summary
+from clipjax.methods.registry import METHODS, method_named
+from clipjax.training.settings import from_mapping
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture
+def config_of(checkpoint, pictures, tmp_path):
+    """A function that writes a comparison with one problem and these rows, and returns its path."""
+
+    def write(rows, **problem):
+        values = {
+            "weights": str(checkpoint),
+            "images": str(pictures / "train"),
+            "test": str(pictures / "test"),
+            **problem,
+        }
+        config = {"problems": {"small": values}, "rows": rows, "seeds": [1, 2], "run": {}}
+        path = tmp_path / "config.py"
+        path.write_text(
+            f"from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({config!r})\n"
+        )
+        return path
+
+    return write
+
+
+def test_the_repository_s_comparison_has_every_method_and_settings_that_exist(tmp_path):
+    config = runpy.run_path(str(CONFIGS / "compare.py"))["get_config"]("testbed").to_dict()
+    cells = cells_of(config, tmp_path)
+    assert {cell.method for cell in cells} == set(METHODS)
+    assert {cell.problem for cell in cells} == {"eurosat", "pacs_cartoon"}
+    # the baseline draws nothing and is run once; all others with the same seeds
+    by_row = {
+        row: [cell.seed for cell in cells if cell.row == row and cell.problem == "eurosat"] for row in config["rows"]
+    }
+    assert by_row.pop("zero_shot") == [None]
+    assert set(map(tuple, by_row.values())) == {(1, 2, 3)}
+
+
+def test_a_method_without_a_row_gets_one(tmp_path):
+    problem = {"weights": "w", "images": "i", "test": "t"}
+    cells = cells_of({"problems": {"p": problem}, "rows": {}, "seeds": [1]}, tmp_path)
+    assert {cell.row for cell in cells} == set(METHODS)
+
+
+def test_words_say_all_that_a_problem_says(tmp_path):
+    files = ProblemFiles(
+        "w", "i", where=("a=1", "b=2"), classes="c", template=("x {}", "y {}"), labels=True, shots=3, test_split="test",
+        by_position=True, dtype="bfloat16",
+    )  # fmt: skip
+    settings = {"epochs": 2.0, "optimizer": {"lr": 1e-6}, "trainable": ["^a"], "dtype": None}
+    args = build_parser().parse_args(adapt_words("finetune", files, settings, tmp_path, checkpoint_every=7))
+    for name in ("weights", "images", "classes", "labels", "shots", "test_split", "by_position", "dtype", "skip_bad"):
+        assert getattr(args, name) == getattr(files, name), name
+    assert (tuple(args.where), tuple(args.template), args.checkpoint_every) == (files.where, files.template, 7)
+    from clipjax.cli.adapt import nested
+
+    read = from_mapping(method_named("finetune").Config, nested(args.set))
+    assert read == from_mapping(method_named("finetune").Config, settings)
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A program in the place of Python that prints what a run prints, and counts how often it was started."""
+    measured = {"top1": 60.0, "mean_per_class": 60.0, "ece": 1.0}
+    document = json.dumps({"images": 12, "before": {**measured, "top1": 50.0}, "after": measured})
+    program = tmp_path / "program"
+    program.write_text(
+        f"#!/bin/sh\necho x >> {tmp_path}/starts\n"
+        f"case $* in *badly*) echo 'clipjax: error: it went badly' >&2; exit 2;; esac\necho '{document}'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    return lambda: len((tmp_path / "starts").read_text().split())
+
+
+def test_what_is_done_is_not_run_again_and_what_failed_is(config_of, stand_in, clipjax, tmp_path):
+    rows = {"probe": {"method": "linear_probe", "problem": {"template": ["badly {}"]}}, "upl": {"method": "upl"}}
+    command = ("compare", "--config", config_of(rows), "--workdir", tmp_path / "out", "--rows", *rows)
+    first = clipjax(*command, "--parallel", "2")
+    assert (first.status, stand_in()) == (1, 4)
+    assert "probe on small failed: it went badly" in first.err
+    assert "60.00 ± 0.00" in first.out and "1 / 0" in first.out
+    assert (clipjax(*command).status, stand_in()) == (1, 6)
+
+
+def test_ctrl_c_ends_what_is_at_work_and_begins_nothing_more(config_of, stand_in, clipjax, tmp_path, monkeypatch):
+    slow = tmp_path / "program"
+    slow.write_text(f"#!/bin/sh\necho x >> {tmp_path}/starts\nexec sleep 600\n")
+    asked = []
+
+    def interrupt(items, **options):
+        while not (tmp_path / "starts").exists():
+            pass
+        asked.append(options["total"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clipjax.cli.console.progress", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        clipjax("compare", "--config", config_of({}), "--workdir", tmp_path / "out", "--rows", "upl", "finetune")
+    assert asked == [4] and stand_in() == 1
+
+
+@pytest.mark.slow
+def test_runs_are_tabulated_and_not_repeated(config_of, clipjax, tmp_path):
+    rows = {
+        "zero_shot": {"method": "zero_shot"},
+        "probe": {"method": "linear_probe", "problem": {"labels": True}},
+        "unready": {"method": "latteclip", "texts": "texts"},
+        "wrong": {"method": "linear_probe"},
+    }
+    command = ("compare", "--config", config_of(rows), "--workdir", tmp_path / "out", "--rows", *rows)
+    flags = ("--set", "seeds=[1]", "--parallel", "2", "--json")
+    done = clipjax(*command, *flags)
+    assert done.status == 1
+    assert "wrong on small failed: this method learns from labelled images" in done.err
+    found = {one["row"]: one for one in done.json["results"]}
+    assert [found[row]["status"] for row in rows] == ["done", "done", "skipped", "failed"]
+    assert found["probe"]["top1"] == 100 and found["probe"]["top1_zero_shot"] == found["zero_shot"]["top1"]
+    assert found["probe"]["peak_memory_mb"] > 50 and found["probe"]["texts"] == 0
+    table = list(csv.DictReader((tmp_path / "out/results.csv").open()))
+    assert {row["row"] for row in table} == set(rows)
+    assert pyarrow.parquet.read_table(tmp_path / "out/results.parquet").num_rows == 4
+    before = (tmp_path / "out/runs/small/probe-1/comparison.json").stat().st_mtime_ns
+    again = clipjax(*command[:5], "--rows", "zero_shot", "probe", *flags)
+    assert again.status == 0
+    assert (tmp_path / "out/runs/small/probe-1/comparison.json").stat().st_mtime_ns == before
+    assert again.json["results"] == [found["probe"], found["zero_shot"]]
+
+
+def test_a_changed_setting_is_run_again(config_of, tmp_path, monkeypatch):
+    from clipjax.cli.config_files import read_config
+
+    config = read_config(str(config_of({"probe": {"method": "linear_probe", "problem": {"labels": True}}})))
+    cell = next(cell for cell in cells_of(config, tmp_path) if cell.row == "probe")
+    note = cell.folder / NOTE
+    note.parent.mkdir(parents=True)
+    note.write_text(json.dumps({"row": "probe", "status": "done", "words": cell.words}))
+    assert result_of(cell, set()) == {"row": "probe", "status": "done"}
+    note.write_text(json.dumps({"row": "probe", "status": "done", "words": [*cell.words, "--skip-bad"]}))
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        result_of(cell, set())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("rows.a.method=magic", "no method 'magic'"),
+        ("rows.a.settings.epoch=1", "unknown setting rows.a.settings.epoch"),
+        ("problems.small.test=null", "problems.small has no test images"),
+        ("budget=3", "unknown key budget"),
+        ("problems=null", "no `problems`"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_runs(change, complaint, config_of, clipjax, complains, tmp_path):
+    config = config_of({"a": {"method": "finetune"}})
+    done = clipjax("compare", "--config", config, "--workdir", tmp_path / "out", "--set", change)
+    complains(done, complaint)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_summary_has_means_spreads_and_wins():
+    one = lambda problem, top1, **more: {
+        "problem": problem, "row": "a", "status": "done", "top1": top1, "top1_zero_shot": 50.0, "seconds": 2.0, **more
+    }  # fmt: skip
+    results = [one("x", 60.0), one("x", 64.0), one("y", 40.0), {"problem": "y", "row": "a", "status": "failed"}]
+    (found,) = summary(results, ["x", "y"], ["a"])
+    assert found["accuracies"] == {"x": (62.0, pytest.approx(8**0.5)), "y": (40.0, None)}
+    assert (found["mean"], found["wins"], found["losses"], found["failed"], found["seconds"]) == (51.0, 1, 1, 1, 2.0)

@@ -1,0 +1,97 @@
+"""Batches of images on devices, without HTTP."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from small_models import small_clip
+
+from clipjax.classify.arrays import score_pixels
+from clipjax.classify.classifier import Classifier
+from clipjax.classify.ensemble import Ensemble
+from clipjax.errors import ConfigError
+from clipjax.serving.workers import Busy, Workers, batch_sizes
+
+
+def classifier_of(features="embedding"):
+    model, params = small_clip()
+    dim = model.config.embed_dim if features == "embedding" else model.config.vision.width
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=(3, dim)), jnp.float32)
+    return Classifier(model, params, ("a", "b", "c"), weights, features=features)
+
+
+def pictures(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def workers():
+    made = Workers(classifier_of(), batch_size=8, devices=jax.devices()[:2])
+    yield made
+    made.close()
+
+
+def test_every_image_gets_its_own_answer_whatever_came_with_it(workers):
+    images = pictures(70)
+    wanted = np.asarray(score_pixels(workers.classifier, images))
+    found = {}
+
+    def ask(start):
+        for place in range(start, 70, 7):
+            found[place] = workers.submit(images[place])
+
+    threads = [threading.Thread(target=ask, args=[start]) for start in range(7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_allclose([found[n].result(60).scores for n in range(70)], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_embedding_is_the_model_s_own_also_under_a_head_on_pooled_features():
+    classifier, image = classifier_of("pooled"), pictures(1)
+    workers = Workers(classifier, batch_size=1, devices=jax.devices()[:1])
+    answer = workers.submit(image[0]).result(60)
+    workers.close()
+    plain = Workers(classifier_of(), batch_size=1, devices=jax.devices()[:1])
+    assert_allclose(answer.embedding, plain.submit(image[0]).result(60).embedding, rtol=1e-5)
+    plain.close()
+
+
+def test_a_vote_has_scores_and_no_embedding():
+    ensemble = Ensemble((classifier_of(), classifier_of("pooled")))
+    workers = Workers(ensemble, batch_size=1, devices=jax.devices()[:1])
+    answer = workers.submit(pictures(1)[0]).result(60)
+    workers.close()
+    assert answer.embedding is None
+    assert_allclose(answer.scores, score_pixels(ensemble, pictures(1))[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_bad_image_spoils_its_own_batch_and_not_the_worker(workers):
+    with pytest.raises(ConfigError, match="images have shape"):
+        workers.submit(np.zeros((3, 3, 3), np.uint8)).result(60)
+    assert workers.submit(pictures(1)[0]).result(60).scores.shape == (3,)
+
+
+def test_only_so_many_may_wait():
+    workers = Workers(classifier_of(), batch_size=1, most_waiting=2, devices=jax.devices()[:1])
+    workers.close()
+    for _ in range(2):
+        workers.submit(pictures(1)[0])
+    with pytest.raises(Busy):
+        workers.submit(pictures(1)[0])
+
+
+def test_closing_answers_what_waits():
+    workers = Workers(classifier_of(), batch_size=4, devices=jax.devices()[:1])
+    answers = [workers.submit(image) for image in pictures(9)]
+    workers.close()
+    assert all(answer.done() for answer in answers)
+
+
+@pytest.mark.parametrize(("largest", "sizes"), [(1, [1]), (4, [1, 4]), (6, [1, 4, 6]), (64, [1, 4, 16, 64])])
+def test_few_sizes_are_compiled(largest, sizes):
+    assert batch_sizes(largest) == sizes
