@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from clipjax.methods.aape import distill_loss, generate
 from jaxtyping import Float
 
 from clipjax.data.batches import ArrayBatches
 from clipjax.data.samplers import Shuffled
 from clipjax.losses import clip_loss
+from clipjax.methods.aape import distill_loss, generate
 from clipjax.models.clip import Params
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run

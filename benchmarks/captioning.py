@@ -30,7 +30,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from clipjax.methods.aape import generate
 
 from benchmarks.caption_generator import train_generator
 from benchmarks.caption_worlds import SIZES, Sizes, World, drawn_scenes, photographs
@@ -42,6 +41,7 @@ from clipjax.evaluation import answer_accuracy, bleu, cider_d
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.tokenizer_trainer import train_tokenizer
 from clipjax.inputs.tokenizer_writer import write_tokenizer
+from clipjax.methods.aape import generate
 from clipjax.methods.captioning import (
     Captioner,
     Config,

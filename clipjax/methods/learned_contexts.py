@@ -84,7 +84,8 @@ def class_embeddings(
     """Embed each class behind the contexts, and behind each kind where there are several; of unit length.
 
     `tokens` are those of `context_tokens`. Many classes need little memory in several `parts`: these are encoded one
-    after the other, and once more for the gradient. Without a number, parts have at most `TEXTS_AT_ONCE` texts. A model that has `rows` spreads the classes over its devices.
+    after the other, and once more for the gradient. Without a number, parts have at most `TEXTS_AT_ONCE` texts. A
+    model that has `rows` spreads the classes over its devices.
     """
     *kinds, count, width = contexts.shape
     classes = len(tokens)
