@@ -28,6 +28,10 @@ ALL += [
     ("aape", name)
     for name in ("", "eurosat", "imagenet", "testbed_dtd", "testbed_caltech101", "head_V0", "mlp", "joint")
 ]
+ALL += [
+    ("few_shot", name)
+    for name in ("descriptions", "tip_adapter", "tip_adapter_f", "clip_adapter", "coop", "kgcoop", "cocoop")
+]
 ALL += [("finetune", name) for name in ("", "eurosat", "dtd", "pacs")]
 
 
