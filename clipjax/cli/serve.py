@@ -2,9 +2,10 @@
 
 import argparse
 import socket
+import sys
 from pathlib import Path
 
-from clipjax.cli.options import add_compute, given, natural, positive
+from clipjax.cli.options import add_compute, add_json, given, natural, positive
 from clipjax.errors import ConfigError
 
 
@@ -29,6 +30,7 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--max-waiting", type=positive, default=1024, metavar="N", help="images at once (default: 1024)"
     )
+    add_json(parser)
     parser.set_defaults(run=run, interrupted="the service has stopped")
 
 
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     import uvicorn
 
     from clipjax.classify.saved import load_classifier
-    from clipjax.cli.console import note, working
+    from clipjax.cli.console import note, print_json, working
     from clipjax.serving.application import application
     from clipjax.serving.uploads import Limits
     from clipjax.serving.workers import Workers
@@ -60,7 +62,11 @@ def run(args: argparse.Namespace) -> None:
         )
         config = uvicorn.Config(application(workers, limits), log_level="warning", access_log=False)
         host, port = listening.getsockname()[:2]
-        note(f"serving {place} at http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C stops it")
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        if args.json:
+            print_json({"address": address, "run": str(place), "classes": len(saved.class_names)})
+            sys.stdout.flush()  # whoever started this waits for the line
+        note(f"serving {place} at {address}; Ctrl-C stops it")
         try:
             uvicorn.Server(config).run(sockets=[listening])
         finally:

@@ -27,10 +27,10 @@ def adapted(tmp_path_factory, checkpoint, pictures):
 def test_a_server_answers_refuses_and_stops(adapted, pictures):
     program = "import sys; from clipjax.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "serve", str(adapted), "--port", "0", "--batch-size", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ}) as server:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "--json"], **pipes, text=True, env={**os.environ}) as server:
         try:
-            line = next(line for line in server.stderr if "serving" in line)
-            address = line.split(" at ")[1].split(";")[0]
+            address = json.loads(server.stdout.readline())["address"]
             image = next((pictures / "test").rglob("*.png")).read_bytes()
             with urllib.request.urlopen(urllib.request.Request(f"{address}/classify", image), timeout=60) as answer:
                 assert len(json.load(answer)["results"][0]["classes"]) == 3
