@@ -34,7 +34,7 @@ def test_every_subcommand_explains_itself(name, clipjax):
 GROUPS = {"data": ["prepare"], "texts": ["generate", "import", "check", "stats", "sample", "phrases"]}
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name != "serve"])  # which answers in JSON alone
+@pytest.mark.parametrize("name", names())
 def test_every_subcommand_has_a_result_for_machines(name, clipjax):
     for action in GROUPS.get(name, [None]):
         assert "--json" in clipjax(name, *filter(None, [action]), "--help").out
