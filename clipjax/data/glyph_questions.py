@@ -5,8 +5,7 @@ caption would name, the shape of a shape, the number of marks.
 """
 
 from itertools import count as numbers
-from itertools import cycle
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,7 +16,7 @@ from clipjax.data.glyphs import draw
 from clipjax.errors import DataError
 
 Kind = Literal["colour", "size", "count", "shape"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = ("colour", "size", "count", "shape")
 
 _QUESTIONS = 2  # the stream of draws that wordings come from; captions have another
 _MOST_MARKS = 3
@@ -65,9 +64,8 @@ def sample_questions(amount: int, seed: int, *, first: int = 0, kinds: tuple[Kin
     """
     if amount < 1 or not kinds:
         raise DataError(f"{amount} questions of {len(kinds)} kinds; ask for at least one")
-    wanted: list[tuple[Kind, str | None]] = [
-        (kind, _wanted_answer(kind, number // len(kinds))) for number, kind in zip(range(amount), cycle(kinds))
-    ]
+    asked = [kinds[number % len(kinds)] for number in range(amount)]
+    wanted = [(kind, _wanted_answer(kind, number // len(kinds))) for number, kind in enumerate(asked)]
     found: list[Question | None] = [None] * amount
     open_places = dict.fromkeys(range(amount))
     for position in numbers(first):

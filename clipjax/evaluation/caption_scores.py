@@ -9,6 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from clipjax.errors import ConfigError, DataError
 
@@ -68,7 +69,8 @@ def bleu(captions: Sequence[str], references: Sequence[Sequence[str]], order: in
         raise ConfigError("BLEU needs sacrebleu; install clipjax[captioning]") from None
     most = max(len(texts) for texts in references)
     written = [[" ".join(caption_words(text)) for text in texts] for texts in references]
-    streams = [[texts[k] if k < len(texts) else None for texts in written] for k in range(most)]
+    # sacrebleu takes None where a caption has fewer references, though its annotation does not say so
+    streams: Any = [[texts[k] if k < len(texts) else None for texts in written] for k in range(most)]
     # already split into words, which "tokenize" would do again in another way
     metric = BLEU(tokenize="none", smooth_method="none", max_ngram_order=order, force=True)
     return metric.corpus_score([" ".join(caption_words(text)) for text in captions], streams).score / 100

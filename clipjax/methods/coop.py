@@ -21,9 +21,6 @@ from clipjax.training.run import Run
 from clipjax.training.settings import check_range
 from clipjax.training.stage import Stage
 
-CLASSES_AT_ONCE = 128
-"""Class names that are encoded together; of many more, the activations would not fit into memory."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -57,12 +54,11 @@ class ContextStep:
 
     model: CLIP
     mesh: Mesh = dataclasses.field(repr=False)
-    parts: int = 1
 
     def __call__(self, trainable: Any, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
         """Return the loss, and its parts with the share of labels that are met."""
         params, spread = frozen["params"], self.model.replace(rows=rows(self.mesh))
-        texts = class_embeddings(spread, params, frozen["tokens"], trainable["contexts"], parts=self.parts)
+        texts = class_embeddings(spread, params, frozen["tokens"], trainable["contexts"])
         logits = jnp.exp(params["logit_scale"].astype(jnp.float32)) * cosines(batch["rows"], texts)
         task = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
         forgotten = jnp.mean(jnp.sum((texts - frozen["class_weights"]) ** 2, axis=1))
@@ -96,7 +92,6 @@ def fit(problem: Problem, shots: CachedShots, config: Config, run: Run) -> Class
     optimizer = config.optimizer
     warmup = optimizer.warmup or min(steps_for(batches, 1.0), steps // 2)
     mesh = make_mesh() if run.mesh is None else run.mesh
-    parts = -(-len(tokens) // CLASSES_AT_ONCE)
     fitted = run.fit(
         Stage(
             name="coop",
@@ -107,7 +102,7 @@ def fit(problem: Problem, shots: CachedShots, config: Config, run: Run) -> Class
                 "class_weights": problem.zero_shot.class_weights,
                 "knowledge": jnp.float32(config.knowledge),
             },
-            objective=ContextStep(model, mesh, parts),
+            objective=ContextStep(model, mesh),
             optimizer=dataclasses.replace(optimizer, warmup=warmup),
             steps=steps,
             batches=batches,
@@ -116,6 +111,6 @@ def fit(problem: Problem, shots: CachedShots, config: Config, run: Run) -> Class
         )
     )
     learned = (fitted.trainable if fitted.average is None else fitted.average)["contexts"]
-    weights = class_embeddings(model, text_side, tokens, learned, parts=parts)
+    weights = class_embeddings(model, text_side, tokens, learned)
     provenance: dict[str, object] = {"shots": len(shots.labels), "steps": steps}
     return Classifier(model, params, problem.class_names, weights, provenance, head=Contexts({"contexts": learned}))

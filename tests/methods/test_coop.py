@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import clipjax
-from clipjax.methods import coop, kgcoop
+from clipjax.methods import coop, kgcoop, learned_contexts
 from clipjax.methods.cached_shots import Views, cached_shots
 from clipjax.training.run import Run
 
@@ -42,7 +42,7 @@ def test_a_high_price_keeps_the_class_weights_at_the_prompts(problem, learned):
 
 
 def test_classes_in_parts_give_the_same_contexts(problem, learned, monkeypatch):
-    monkeypatch.setattr(coop, "CLASSES_AT_ONCE", 1)
+    monkeypatch.setattr(learned_contexts, "TEXTS_AT_ONCE", 1)
     again = clipjax.adapt("coop", problem, contexts=4, **QUICK)
     assert_allclose(again.class_weights, learned.class_weights, atol=1e-3)
 
