@@ -64,8 +64,10 @@ def sample_questions(amount: int, seed: int, *, first: int = 0, kinds: tuple[Kin
     """
     if amount < 1 or not kinds:
         raise DataError(f"{amount} questions of {len(kinds)} kinds; ask for at least one")
-    asked = [kinds[number % len(kinds)] for number in range(amount)]
-    wanted = [(kind, _wanted_answer(kind, number // len(kinds))) for number, kind in enumerate(asked)]
+    asked: list[Kind] = [kinds[number % len(kinds)] for number in range(amount)]
+    wanted: list[tuple[Kind, str | None]] = [
+        (kind, _wanted_answer(kind, number // len(kinds))) for number, kind in enumerate(asked)
+    ]
     found: list[Question | None] = [None] * amount
     open_places = dict.fromkeys(range(amount))
     for position in numbers(first):
