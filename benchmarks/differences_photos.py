@@ -254,6 +254,7 @@ def main() -> None:
         "optimizer": {"lr": options.lr, "schedule": "cosine"},
     }
     asked = {**settings, "pairs": options.pairs, "images": options.images, "held_out": options.held_out}
+    asked |= {"sets": list(options.sets)}
     start, photos, found = time.perf_counter(), None, []
     for seed in options.seeds:
         path = options.work / f"seed-{seed}.json"

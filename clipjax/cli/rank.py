@@ -97,7 +97,8 @@ def run(args: argparse.Namespace) -> None:
             truth_name=args.truth or "",
         )
         with new_file(args.output, overwrite=args.overwrite) as staged:
-            staged.write_text(page, encoding="utf-8")
+            # a path, or the sentence, may hold bytes that are no UTF-8
+            staged.write_text(page, encoding="utf-8", errors="backslashreplace")
     report_skipped(skipped)
     note_cut_texts(tokenizer, [args.difference])
     if args.json:
@@ -105,8 +106,8 @@ def run(args: argparse.Namespace) -> None:
         print_json({"images": len(places), "kendall_tau": tau, "ranking": ranking, "skipped": skipped_as_json(skipped)})
     elif args.output is None:
         _write_csv(places, args.truth)
-    if tau is not None:
-        note(f"Kendall's tau with {args.truth}: {tau:.3f}")
+    if args.truth is not None:
+        note(_told(args.truth, tau))
     if args.output is not None:
         note(f"wrote {args.output}")
 
@@ -135,8 +136,13 @@ def _tau(tau: float) -> float | None:
 
 def _said(args: argparse.Namespace, images: int, tau: float | None) -> str:
     beside = f"the images of {args.anchors}" if args.anchors else "each other"
-    measured = "" if tau is None else f" Kendall's tau with {args.truth}: {tau:.3f}."
+    measured = f" {_told(args.truth, tau)}." if args.truth else ""
     return f"{images:,} images of {args.images}, compared with {beside} by {args.weights}.{measured}"
+
+
+def _told(truth: str, tau: float | None) -> str:
+    found = "there is none, as all values or all scores are equal" if tau is None else f"{tau:.3f}"
+    return f"Kendall's tau with {truth}: {found}"
 
 
 def _write_csv(places: "list[Place]", truth: str | None) -> None:

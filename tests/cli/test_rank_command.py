@@ -1,6 +1,8 @@
 import csv
 import io
+import os
 import re
+import shutil
 
 import pytest
 
@@ -67,6 +69,23 @@ def test_tau_is_told_where_the_attribute_is_known(rank, photos, checkpoint):
     assert found.json["kendall_tau"] == pytest.approx(kendall_tau(scores_of(checkpoint, photos), labels))
     assert "Kendall's tau with label" in found.err
     assert rank("--truth", "label").out.splitlines()[0] == "rank,id,score,label"
+
+
+def test_where_all_images_are_equal_there_is_no_tau_and_that_is_said(rank, photos, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / "copies" / name).mkdir(parents=True)
+        shutil.copy(photos / "red_panda/0.png", tmp_path / "copies" / name)
+    found = rank("--truth", "label", "--json", "-o", tmp_path / "page.html", images=tmp_path / "copies")
+    assert found.json["kendall_tau"] is None and [one["score"] for one in found.json["ranking"]] == [0, 0]
+    assert "there is none" in found.err and "there is none" in (tmp_path / "page.html").read_text()
+
+
+def test_names_that_are_no_utf_8_are_written_on_the_page_all_the_same(rank, photos, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/ph\xff")
+    shutil.copytree(photos, odd)
+    assert rank("-o", tmp_path / "page.html", images=odd, sentence=os.fsdecode(b"the first is \xff")).status == 0
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert r"/ph\udcff" in text and r"the first is \udcff" in text
 
 
 def test_bad_images_are_left_out_when_that_is_asked_for(rank, broken_photos, tmp_path, complains):

@@ -11,7 +11,9 @@ from clipjax.cli.quickstart import METHODS as QUICKSTART
 from clipjax.cli.run_settings import RunSettings
 from clipjax.data.glyph_captions import DIGIT_TEMPLATES
 from clipjax.methods import METHODS, method_named
+from clipjax.methods.pcclip import Config as PCCLIPConfig
 from clipjax.methods.pretrain import Config as PretrainConfig
+from clipjax.training.optimizers import Optimizer
 from clipjax.training.settings import from_mapping
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -50,6 +52,30 @@ def test_every_setting_is_one_that_something_reads(file, argument):
         from_mapping(ProblemFiles, rest.pop("problem"), "problem.")
         from_mapping(method_named(method).Config, rest)
         assert method in METHODS
+
+
+@pytest.mark.parametrize(
+    ("preset", "lr", "temperature", "batch_size", "epochs", "images"),
+    [
+        ("paper_code", 1e-8, 1.0, 512, 20, 1000),
+        ("practical", 1e-8, 1.0, 512, 20, 1000),
+        ("captions", 1e-6, 0.1, 128, 50, None),
+        ("rewrites", 1e-6, 0.1, 128, 20, 1000),
+    ],
+)
+def test_pc_clip_s_presets_have_the_numbers_of_the_released_code(preset, lr, temperature, batch_size, epochs, images):
+    values = runpy.run_path(str(CONFIGS / "pcclip.py"))["get_config"](preset).to_dict()
+    assert values["problem"]["template"] == ("This is a photo of a {}",)
+    config = from_mapping(PCCLIPConfig, {name: values[name] for name in values.keys() - {"method", "problem", "run"}})
+    found = (config.optimizer.lr, config.temperature, config.batch_size, config.epochs, config.images)
+    assert found == (lr, temperature, batch_size, epochs, images)
+    adam = Optimizer("adam", lr=lr, schedule="exponential", decay_rate=0.9, b1=0.9, b2=0.999, eps=1e-8)
+    assert config.optimizer == adam and adam.weight_decay == 0 and adam.clip_norm is None
+    assert (config.seed, config.kind, config.swap, config.caption_weight, config.mix) == (0, "contrastive", False, 0, 1)
+    assert config.learn_from == (preset if preset in ("captions", "rewrites") else "differences")
+    assert config.storage == ("delta" if preset == "practical" else "plain")
+    rates, temperatures = ((1e-8, 1e-7, 1e-6, 1e-5), (1.0, 0.5, 0.1)) if preset == "practical" else ((), ())
+    assert (config.learning_rates, config.temperatures) == (rates, temperatures)
 
 
 def test_unknown_argument_is_refused_with_those_there_are():

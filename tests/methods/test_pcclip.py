@@ -194,6 +194,14 @@ def test_storage_in_bfloat16_changes_nothing(tiny_steps):
         assert_array_equal(after[name].view(np.uint16), before[name].view(np.uint16))
 
 
+def test_a_change_kept_apart_is_not_lost_in_weights_stored_in_bfloat16(world):
+    narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), world.params)
+    after = tuned(dataclasses.replace(world, params=narrow), **TINY | {"epochs": 1})
+    before, after = leaves(narrow["text"]["blocks"]), leaves(after.params["text"]["blocks"])
+    for name in (name for name in before if name.endswith("kernel")):
+        assert np.mean(before[name].astype(np.float32) != after[name]) > 0.8, name
+
+
 def test_a_change_kept_apart_adds_up_until_the_gains_move(tiny_steps):
     before, after = tiny_steps["delta"]
     gains = [name for name in before if name.endswith("scale")]
@@ -260,6 +268,17 @@ def test_tokens_take_two_bytes_and_mean_the_same(world, monkeypatch):
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_baselines_and_the_caption_term_read_the_texts_of_their_kind(world):
+    baselines = (Config(learn_from="captions"), "a {} picture"), (Config(learn_from="rewrites"), "this is {}")
+    for config, words in baselines:
+        found = prepare(world, config, Run())
+        wanted = compact_tokens(world, [words.format(name) for name in list(COLOURS) * PER_COLOUR])
+        assert_array_equal(found.rows.tokens[np.argsort(found.rows.first)], wanted)
+        assert_array_equal(found.rows.first, found.rows.second)
+    captions = prepare(world, Config(caption_weight=0.5), Run()).captions
+    assert_array_equal(captions, compact_tokens(world, [f"a {name} picture" for name in list(COLOURS) * PER_COLOUR]))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -285,6 +304,19 @@ def test_of_several_settings_the_best_on_held_out_images_is_kept(world, adapted)
     assert said["tried"][0][2] < said["tried"][1][2]
 
 
+def test_what_is_measured_at_the_end_is_what_is_returned(world, adapted):
+    half = tuned(world, **QUICK, mix=0.5)
+    for name, leaf in leaves(half.params).items():
+        old, new = leaves(world.params)[name], leaves(adapted.params)[name]
+        np.testing.assert_allclose(leaf, (old + new) / 2, rtol=1e-6, atol=1e-7, err_msg=name)
+    prepared = prepare(world, Config(held_out=QUICK["held_out"]), Run())
+    assert prepared.held_out is not None
+    first, second = (jnp.asarray(prepared.images[at]) for at in (prepared.held_out.first, prepared.held_out.second))
+    accuracy = difference_accuracy(first, second, jnp.asarray(encoded(world, half.params, prepared.held_out)))
+    said: dict[str, Any] = half.provenance
+    assert said["difference_accuracy"] == float(accuracy) < said["tried"][0][2]
+
+
 def test_mixing_with_nothing_of_the_new_weights_is_the_zero_shot_classifier(world):
     found = tuned(world, **QUICK, mix=0.0)
     assert_array_equal(found.class_weights, world.zero_shot.class_weights)
@@ -295,8 +327,21 @@ def test_what_is_missing_is_said(world):
         tuned(dataclasses.replace(world, texts=None))
     with pytest.raises(DataError, match="no difference of these 48 images"):
         tuned(with_differences(world, {("nowhere.jpg", "neither.jpg"): ("x",)}))
+    few = dict(list(world.texts.pairs().items())[:3])
+    with pytest.raises(DataError, match="of 3 sentences about 4 images, none is about two of the 2 that were drawn"):
+        tuned(with_differences(world, few), images=2)
     with pytest.raises(DataError, match="set held_out nearer to one half"):
         tuned(world, held_out=0.99)
+
+
+@pytest.mark.parametrize("wrong", [0.0, np.nan])
+def test_an_image_whose_embedding_has_no_direction_is_named(world, monkeypatch, wrong):
+    embed = lambda self, source, *rest, **options: np.where(
+        np.arange(len(source))[:, None] == 3, wrong, np.ones((len(source), 16), np.float32)
+    )
+    monkeypatch.setattr(Run, "embed", embed)
+    with pytest.raises(DataError, match=f"the embedding of {world.images.ids[3]!r} is zero or not finite"):
+        tuned(world)
 
 
 @pytest.mark.parametrize(

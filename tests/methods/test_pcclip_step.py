@@ -12,6 +12,7 @@ from small_models import random_texts, small_clip
 
 from clipjax.data.batches import ArrayBatches
 from clipjax.data.samplers import Shuffled
+from clipjax.losses import clip_loss
 from clipjax.methods.pcclip import Config, difference_loss
 from clipjax.methods.pcclip.step import DifferenceStep, moved, no_change, text_side
 from clipjax.models.clip import unit
@@ -104,3 +105,29 @@ def test_a_step_down_the_gradient_moves_blocks_by_it_and_all_else_by_exactly_not
     frozen_text = [name for name in gradients if not name.startswith("text/blocks/")]
     # the loss does depend on these: nothing but the choice of what trains keeps them
     assert len(frozen_text) == 5 and all(np.abs(gradients[name]).max() > 1e-4 for name in frozen_text)
+
+
+def test_without_differences_the_first_images_are_compared_with_their_texts():
+    mesh = make_mesh(devices=jax.devices()[:1])
+    trainable, frozen = parts(delta=False)
+    loss, _ = jax.jit(DifferenceStep(MODEL, mesh, delta=False, differences=False))(
+        trainable, frozen, {}, BATCH, None, 0
+    )
+    text = MODEL.encode_text(PARAMS, BATCH["tokens"].astype(np.int32))
+    assert_allclose(loss, clip_loss(IMAGES[BATCH["first"]], text, 1 / TEMPERATURE), rtol=1e-5)
+
+
+def test_the_caption_term_is_the_loss_of_the_first_images_captions_of_which_equal_ones_are_no_negatives():
+    mesh, (trainable, frozen) = make_mesh(devices=jax.devices()[:2]), parts(delta=False)
+    assert MODEL.config.text is not None
+    captions = np.asarray(random_texts(MODEL.config.text, (5, 4, 6, 7, 5, 8), seed=3), np.uint16)
+    frozen |= {"captions": captions, "caption_weight": jnp.float32(0.3), "caption_temperature": jnp.float32(0.2)}
+    step = jax.jit(DifferenceStep(MODEL, mesh, delta=False, captions=True))
+    placed = jax.device_put((trainable, frozen), replicated(mesh))
+    loss, _ = step(*placed, {}, put_rows(mesh, BATCH), None, 0)
+    first = BATCH["first"]
+    assert len(set(first.tolist())) < len(first)
+    text = MODEL.encode_text(PARAMS, captions[first].astype(np.int32))
+    own = np.eye(len(first), dtype=bool)
+    term = clip_loss(IMAGES[first], text, 1 / 0.2, mask=jnp.asarray((first[:, None] == first) & ~own))
+    assert_allclose(loss, plain("contrastive")[0] + 0.3 * term, rtol=1e-5)

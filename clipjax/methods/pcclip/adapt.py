@@ -1,6 +1,7 @@
 """PC-CLIP from a problem to a classifier (Sam et al., arXiv 2409.09721)."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -64,12 +65,14 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
         if not tried or accuracy > max(score for *_, score in tried):
             kept, said["learning_rate"], said["temperature"] = tuned, rate, temperature
         tried.append([rate, temperature, accuracy])
+    mixed = interpolated(before, kept, config.mix)
     if prepared.held_out is not None:
         said["difference_accuracy_before"] = _accuracy(problem, config, run, prepared, before)
-        said["difference_accuracy"] = max(score for *_, score in tried)
+        # of what is returned, which a `mix` makes another than the best of those tried
+        said["difference_accuracy"] = _accuracy(problem, config, run, prepared, mixed)
         said["tried"] = tried
-    params = {**problem.params, **interpolated(before, kept, config.mix)}
-    return dataclasses.replace(problem.text_classifier(params, run.progress), provenance=said)
+    classifier = problem.text_classifier({**problem.params, **mixed}, run.progress)
+    return dataclasses.replace(classifier, provenance=said)
 
 
 def prepare(problem: Problem, config: Config, run: Run) -> Prepared:
@@ -88,6 +91,7 @@ def prepare(problem: Problem, config: Config, run: Run) -> Prepared:
         eval_view(clip.image_size, clip.mean, clip.std, clip.preprocessing),
         weights=f"{problem.identity['weights']} {model!r}",
     )
+    images = _unit(embedded, source.ids)
     counts: dict[str, object] = {"images": len(source)}
     if config.learn_from == "differences":
         differ = have_difference(embedded, written.pairs)
@@ -112,7 +116,7 @@ def prepare(problem: Problem, config: Config, run: Run) -> Prepared:
         about = problem.texts.about("caption", source.ids)
         captions = compact_tokens(problem, [texts[0] for texts in about])
     return Prepared(
-        (embedded / np.linalg.norm(embedded, axis=1, keepdims=True)).astype(np.float32),
+        images,
         tokenized(problem, train),
         tokenized(problem, held) if config.held_out else None,
         captions,
@@ -196,6 +200,18 @@ def _accuracy(problem: Problem, config: Config, run: Run, prepared: Prepared, pa
     digest = fingerprint(params)
     depends = (problem.identity, config, digest)
     return float(run.once(f"difference_accuracy-{digest[:16]}", compute, depends=depends)["accuracy"])
+
+
+def _unit(rows: Float[np.ndarray, "images dim"], ids: Sequence[str]) -> Float[np.ndarray, "images dim"]:
+    """Scale embeddings to unit length. One without a direction would count as a copy, or spoil every batch it is in."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    good = (np.isfinite(lengths) & (lengths > 0))[:, 0]
+    if not good.all():
+        raise DataError(
+            f"the embedding of {ids[int(good.argmin())]!r} is zero or not finite; leave the image out, or check the "
+            "weights with `clipjax inspect`"
+        )
+    return (rows / lengths).astype(np.float32)
 
 
 def _held_out(images: int, config: Config) -> Bool[np.ndarray, " images"]:

@@ -93,10 +93,19 @@ def of_chosen_images(found: Sentences, count: int | None, *, seed: int) -> tuple
 
     Returns:
       The sentences, whose positions now count the chosen images, and the positions these had before.
+
+    Raises:
+      DataError: nothing is written about the chosen images alone.
     """
     occurring = np.unique(found.pairs)
     chosen = occurring[choose_images(len(occurring), count, seed=seed)]
     kept = found.select(np.isin(found.first, chosen) & np.isin(found.second, chosen))
+    if not kept.texts:
+        raise DataError(
+            f"of {len(found.texts):,} sentences about {len(occurring):,} images, none is about two of the "
+            f"{len(chosen):,} that were drawn; raise images, or write about the pairs of fewer images (pair_images of "
+            "`clipjax texts generate`)"
+        )
     first, second = (np.searchsorted(chosen, places).astype(np.int32) for places in (kept.first, kept.second))
     return Sentences(first, second, kept.texts), chosen
 
