@@ -191,7 +191,8 @@ def test_other_aggregators_learn_targets_too(clouds, settings):
     means = aggregation.fixed_targets(shots.labels, descriptions, Aggregation(kind="mean"), 0)
     assert cosines(found) > cosines(means) + 0.01
     of_one = found[shots.labels == 0]
-    assert (np.abs(of_one - of_one[0]).max() > 1e-3) == (settings == {"query": "amortised"})
+    # those of a class are alike but for rounding, unless the query is made of the image
+    assert (np.abs(of_one - of_one[0]).max() > 1e-5) == (settings == {"query": "amortised"})
 
 
 def test_settings_out_of_range_are_refused():

@@ -80,7 +80,7 @@ def test_before_an_epoch_has_ended_nothing_is_said_of_one():
 
 
 @pytest.mark.parametrize(("rows", "kinds", "entropy"), [
-    ([[1.0, 1, 1]], 3, 1), ([[0.0, 2, 2]], 2, 1), ([[0.0, 0, 5]], 1, 1), ([[1.0, 0, 0]], 3, 0),
+    ([[1 / 3, 1 / 3, 1 / 3]], 3, 1), ([[0.0, 0.5, 0.5]], 2, 1), ([[0.0, 0, 1]], 1, 1), ([[1.0, 0, 0]], 3, 0),
 ])  # fmt: skip
 def test_entropy_is_one_where_all_kinds_count_alike_however_many_there_are(rows, kinds, entropy):
     assert_allclose(_entropy(jnp.asarray(rows), kinds), entropy, atol=1e-6)

@@ -102,7 +102,8 @@ def test_gradient_of_scanned_clip_layers_costs_what_unrolled_ones_do(monkeypatch
     scanned, scan = gradient(61), jax.lax.scan
     monkeypatch.setattr(jax.lax, "scan", lambda *args, **options: scan(*args, **(options | {"unroll": True})))
     unrolled = gradient(62)
-    assert (scanned.count(" while("), unrolled.count(" while(")) == (2, 0)
+    # forwards and backwards; an emitter of machine code may write scatters as loops as well, in both
+    assert scanned.count(" while(") - unrolled.count(" while(") == 2
     assert count_costs(scanned).flops == pytest.approx(count_costs(unrolled).flops, rel=0.01)
 
 
