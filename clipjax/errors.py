@@ -32,5 +32,9 @@ class TrainingError(ClipjaxError):
     """A run that cannot go on: it diverged, or its directory belongs to another run."""
 
 
+class Diverged(TrainingError):
+    """A stage gave no finite loss and gradient for too long; other settings may do."""
+
+
 class Stopped(ClipjaxError):
     """A run that was asked to stop, saved its state and goes on when it is started again."""

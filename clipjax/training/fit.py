@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from clipjax.errors import ConfigError, Stopped, TrainingError
+from clipjax.errors import ConfigError, Diverged, Stopped
 from clipjax.parallel.mesh import check_batch, make_mesh, put_rows, replicated
 from clipjax.parallel.rules import shardings
 from clipjax.progress import Progress, silent
@@ -73,7 +73,8 @@ def fit(
 
     Raises:
       Stopped: SIGTERM or Ctrl-C came; the state is saved, if there is a `folder`.
-      TrainingError: too many steps in a row without finite numbers, or a `folder` of another stage.
+      Diverged: too many steps in a row without finite numbers.
+      TrainingError: a `folder` of another stage.
       ConfigError: the mesh does not divide the batch or a parameter.
       DataError: the batches cannot be made.
     """
@@ -169,7 +170,7 @@ def _run(
 
 def _check(stage: Stage, metrics: dict[str, Any] | None, pace: Pace) -> None:
     if metrics is not None and int(metrics["skipped_in_row"]) >= pace.patience:
-        raise TrainingError(
+        raise Diverged(
             f"{stage.name}: {pace.patience} steps in a row gave no finite loss and gradient; "
             "lower optimizer.lr, set optimizer.clip_norm, or look for NaN in the data"
         )

@@ -16,7 +16,7 @@ import clipjax
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.problem import Problem
 from clipjax.data.source import memory_source
-from clipjax.errors import ConfigError, DataError
+from clipjax.errors import ConfigError, DataError, Diverged
 from clipjax.methods.pcclip import Config, difference_accuracy
 from clipjax.methods.pcclip.adapt import encoded, prepare
 from clipjax.methods.pcclip.rows import compact_tokens, have_difference, sentences_of, with_swapped
@@ -298,10 +298,15 @@ def test_baselines_and_extensions_train_on_what_they_say(world, settings):
 
 
 def test_of_several_settings_the_best_on_held_out_images_is_kept(world, adapted):
-    said: dict[str, Any] = tuned(world, **QUICK, learning_rates=(1e-8, 3e-3), temperatures=(0.1,)).provenance
+    said: dict[str, Any] = tuned(world, **QUICK, learning_rates=(1e30, 1e-8, 3e-3), temperatures=(0.1,)).provenance
     assert said["learning_rate"] == 3e-3 and said["difference_accuracy"] == adapted.provenance["difference_accuracy"]
-    assert [row[:2] for row in said["tried"]] == [[1e-8, 0.1], [3e-3, 0.1]]
-    assert said["tried"][0][2] < said["tried"][1][2]
+    assert [row[:2] for row in said["tried"]] == [[1e30, 0.1], [1e-8, 0.1], [3e-3, 0.1]]
+    assert said["tried"][0][2] is None and said["tried"][1][2] < said["tried"][2][2]
+
+
+def test_where_every_setting_diverges_the_run_says_so(world):
+    with pytest.raises(Diverged, match=r"lower optimizer\.lr"):
+        tuned(world, **QUICK, learning_rates=(1e30, 1e31), temperatures=(0.1,))
 
 
 def test_what_is_measured_at_the_end_is_what_is_returned(world, adapted):

@@ -1,6 +1,7 @@
 """PC-CLIP from a problem to a classifier (Sam et al., arXiv 2409.09721)."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from clipjax.classify.problem import Problem
 from clipjax.data.batches import ArrayBatches
 from clipjax.data.samplers import Shuffled
 from clipjax.data.views import eval_view
-from clipjax.errors import DataError
+from clipjax.errors import DataError, Diverged
 from clipjax.methods.interpolation import interpolated
 from clipjax.methods.pcclip.algorithm import difference_accuracy
 from clipjax.methods.pcclip.config import Config
@@ -54,17 +55,26 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     Raises:
       DataError: the texts hold nothing to learn from, or not one pair differs.
       ConfigError: a pattern of `trainable` that matches nothing of the text side.
+      Diverged: with every setting that was tried.
     """
     prepared = prepare(problem, config, run)
     said, before = prepared.counts, text_side(problem.params)
-    tried: list[list[float]] = []
-    kept: Params = before
+    tried: list[list[float | None]] = []
+    kept: Params | None = None
+    best = -math.inf
     for rate, temperature in config.candidates:
-        tuned, said["steps"] = trained(problem, config, run, prepared, rate, temperature)
+        try:
+            tuned, said["steps"] = trained(problem, config, run, prepared, rate, temperature)
+        except Diverged:
+            if kept is None and len(tried) + 1 == len(config.candidates):
+                raise  # so did all the others
+            tried.append([rate, temperature, None])
+            continue
         accuracy = _accuracy(problem, config, run, prepared, tuned)
-        if not tried or accuracy > max(score for *_, score in tried):
-            kept, said["learning_rate"], said["temperature"] = tuned, rate, temperature
+        if kept is None or accuracy > best:
+            kept, best, said["learning_rate"], said["temperature"] = tuned, accuracy, rate, temperature
         tried.append([rate, temperature, accuracy])
+    assert kept is not None
     mixed = interpolated(before, kept, config.mix)
     if prepared.held_out is not None:
         said["difference_accuracy_before"] = _accuracy(problem, config, run, prepared, before)
