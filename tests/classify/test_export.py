@@ -153,7 +153,9 @@ def test_the_program_of_a_resnet_takes_any_number_of_images(photo, tmp_path):
     classifier = classifier_of(vision=RESNET, bias=True)
     export_stablehlo(tmp_path / "out", classifier, Facts())
     classify, settings = load_artefact(tmp_path / "out")
-    assert_allclose(classify(np.stack([pixels_of(photo, settings)] * 3))[2:], scores_of(classifier, photo), rtol=1e-5)
+    found = classify(np.stack([pixels_of(photo, settings)] * 3))[2:]
+    # scores are sums of larger numbers, which three images round otherwise than one: what counts is the cosine's 1e-5
+    assert_allclose(found, scores_of(classifier, photo), rtol=1e-5, atol=1e-5)
 
 
 def test_the_artefact_s_own_script_prints_csv(photo, tmp_path):
