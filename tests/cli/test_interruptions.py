@@ -101,9 +101,8 @@ def test_run_killed_at_random_moments_ends_with_the_same_bits(start, tmp_path):
         process.communicate()
         killer.cancel()
         assert process.returncode in (0, -signal.SIGKILL)
-        if process.returncode == 0:
-            break
-        assert not (tmp_path / "e.npz").exists()
+        if process.returncode == 0 or (tmp_path / "e.npz").exists():
+            break  # a kill between the last rename and the end of the process leaves a whole file
     else:
         last = start()
         _, err = last.communicate()
