@@ -8,7 +8,8 @@ aggregators), `joint`.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+
+from clipjax.cli.problem_config import problem_config
 
 TEMPLATES = {
     "": "a photo of a {}.",
@@ -29,23 +30,7 @@ def get_config(argument: str = "") -> ConfigDict:
         )
     config = ConfigDict()
     config.method = "aape"
-    config.problem = ConfigDict(
-        {
-            "weights": placeholder(str),
-            "images": placeholder(str),
-            "split": placeholder(str),
-            "where": (),
-            "splits_file": placeholder(str),
-            "classes": placeholder(str),
-            "template": (TEMPLATES.get(argument, TEMPLATES[""]),),
-            "texts": placeholder(str),
-            "shots": 16,
-            "test": placeholder(str),
-            "test_split": placeholder(str),
-            "test_where": (),
-            "by_position": False,
-        }
-    )
+    config.problem = problem_config(template=(TEMPLATES.get(argument, TEMPLATES[""]),), shots=16)
     config.variant = argument.removeprefix("head_") if argument.startswith("head_") else "V2"
     config.aggregation = ConfigDict({"kind": argument if argument in ("mean", "random", "mlp") else "attention"})
     config.joint = argument == "joint"

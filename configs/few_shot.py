@@ -5,7 +5,8 @@
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+
+from clipjax.cli.problem_config import problem_config
 
 SGD = {"name": "sgd", "lr": 2e-3, "weight_decay": 5e-4}
 VIEWS = {"count": 8, "crop": 0.08, "flip": 0.5}
@@ -26,22 +27,6 @@ def get_config(method: str = "tip_adapter") -> ConfigDict:
         raise ValueError(f"no method {method!r} here; known are {', '.join(SETTINGS)}")
     config = ConfigDict(SETTINGS[method])
     config.method = method.removesuffix("_f")
-    config.problem = ConfigDict(
-        {
-            "weights": placeholder(str),
-            "images": placeholder(str),
-            "split": placeholder(str),
-            "where": (),
-            "splits_file": placeholder(str),
-            "classes": placeholder(str),
-            "template": ("a photo of a {}.",),
-            "texts": placeholder(str),
-            "shots": 16,
-            "test": placeholder(str),
-            "test_split": placeholder(str),
-            "test_where": (),
-            "by_position": False,
-        }
-    )
+    config.problem = problem_config(template=("a photo of a {}.",), shots=16)
     config.run = ConfigDict({"fsdp": 1, "checkpoint_every": 1000, "log_every": 50})
     return config

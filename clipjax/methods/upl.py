@@ -9,14 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Float
 
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.problem import Problem
 from clipjax.data.batches import ArrayBatches
 from clipjax.data.samplers import Shuffled
-from clipjax.data.source import ImageSource
-from clipjax.data.views import augmented_view, eval_view
+from clipjax.methods.cached_shots import Views, embedded
 from clipjax.methods.learned_contexts import class_embeddings, context_tokens, contexts_from_words, random_contexts
 from clipjax.methods.pseudo_labels import probabilities_of, select_seeds, zero_shot_scores
 from clipjax.models.clip import CLIP, unit
@@ -95,7 +93,8 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     pseudo_shots = np.flatnonzero(select_seeds(probabilities_of(scored.scores), config.shots))
     chosen = enough_rows(pseudo_shots, mesh)
     labels = scored.labels[chosen]
-    embedded = _embedded(problem, scored.images.select(chosen), config, run)
+    views = Views(config.views, config.crop, config.flip)
+    embeddings = embedded(problem, scored.images.select(chosen), views, run, config.seed)
     batch_size = fitting_batch(config.batch_size, len(chosen), mesh)
     steps = max(1, round(config.epochs * len(chosen) / batch_size))
     text_side = {name: params[name] for name in ("text", "text_projection", "logit_scale") if name in params}
@@ -112,7 +111,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
                 optimizer=dataclasses.replace(optimizer, warmup=optimizer.warmup or round(config.warmup_share * steps)),
                 steps=steps,
                 batches=ArrayBatches(
-                    {"rows": embedded, "labels": labels},
+                    {"rows": embeddings, "labels": labels},
                     Shuffled(len(chosen), seed),
                     batch_size,
                     seed,
@@ -127,19 +126,3 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     weights = found[0] if len(found) == 1 else unit(jnp.mean(jnp.stack(found), axis=0))
     provenance: dict[str, object] = {"images": len(scored.images), "pseudo_shots": len(pseudo_shots), "steps": steps}
     return Classifier(model, params, problem.class_names, weights, provenance)
-
-
-def _embedded(problem: Problem, images: ImageSource, config: Config, run: Run) -> Float[np.ndarray, "images views dim"]:
-    """Embed the views of images that training draws from; of unit length."""
-    model, params, clip = problem.model, problem.params, problem.model.config
-    plain = eval_view(clip.image_size, clip.mean, clip.std, clip.preprocessing)
-    drawn = augmented_view(clip.image_size, clip.mean, clip.std, crop=config.crop, flip=config.flip)
-    found = run.embed(
-        images,
-        lambda pixels: model.encode_image(params, pixels),
-        drawn if config.views else plain,
-        weights=f"{problem.identity['weights']} {model!r}",
-        views=config.views or 1,
-        seed=config.seed,
-    )
-    return found / np.linalg.norm(found, axis=-1, keepdims=True)
