@@ -28,10 +28,9 @@ from clipjax.classify.classifier import Classifier
 from clipjax.classify.ensemble import Ensemble
 from clipjax.cli.adapt import measured, nested
 from clipjax.cli.problem_files import Opened
+from clipjax.evaluation.pseudo_labels import quality
 from clipjax.methods import latteclip
 from clipjax.methods.adapt import adapt
-from clipjax.methods.coft.filtering import Judged
-from clipjax.methods.coft.report import with_labels
 from clipjax.progress import silent
 from clipjax.training.fit import Pace
 from clipjax.training.metrics import Entry
@@ -115,14 +114,13 @@ def run(opened: Opened, method: str, settings: dict[str, Any], folder: Path | No
     return {**found, **watched(opened, seen)}
 
 
-def judged(folder: Path, opened: Opened) -> list[dict[str, float]]:
+def judged(folder: Path, opened: Opened) -> list[dict[str, Any] | None]:
     """Measure CoFT's pseudo-labels by labels that it never saw, those of each model's proposals, and remove them."""
     found = []
     for path in _judged(folder):
         with np.load(path) as arrays:
-            one = Judged(*(arrays[name] for name in Judged._fields))
-        shares = with_labels(one, opened.problem.images.labels)
-        found.append({name: round(share, 2) for name, share in shares.items()})
+            shares = quality(arrays, opened.problem.images.labels)
+        found.append(shares)
         path.unlink()
     return found
 

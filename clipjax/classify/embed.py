@@ -1,10 +1,12 @@
 """Run a tower over many images or texts: batches of one compiled size, results in order, bounded memory."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from clipjax.classify.classifier import Classifier
@@ -16,6 +18,7 @@ from clipjax.inputs.image import crop_uint8
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.trim import text_lengths, trimmed_length
 from clipjax.models.clip import CLIP, Params
+from clipjax.parallel.spread import spread
 from clipjax.progress import Progress, silent
 
 
@@ -27,8 +30,11 @@ def embed_images(
     batch_size: int = 64,
     skip_bad: bool = False,
     progress: Progress = silent,
+    mesh: Mesh | None = None,
 ) -> tuple[Float[np.ndarray, "images dim"], np.ndarray, list[BadImage]]:
     """Embed a source's images, prepared as the checkpoint was trained and measured.
+
+    With a mesh, the images of a batch are spread over its devices.
 
     Returns:
       The embeddings (projected, not normalised), the positions in the source that they belong
@@ -38,7 +44,10 @@ def embed_images(
       DataError: an image cannot be decoded and `skip_bad` is false, or not one can.
     """
     batch_size = min(batch_size, len(source))
-    stream = image_embedding_batches(model, params, source, batch_size=batch_size, skip_bad=skip_bad)
+    encode = functools.partial(encode_pixels, model, params)
+    if mesh is not None:
+        encode = spread(functools.partial(encode_pixels, model), params, mesh)
+    stream = _encoded_batches(encode, model, source, batch_size, skip_bad)
     return _collected(progress(stream, total=len(source), label="encoding images", step=batch_size))
 
 
@@ -68,7 +77,7 @@ def image_embedding_batches(
     model: CLIP, params: Params, source: ImageSource, *, batch_size: int, skip_bad: bool
 ) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "batch dim"], list[BadImage]]]:
     """Yield (positions, embeddings, skipped) for each batch; the next batch is decoded meanwhile."""
-    return _encoded_batches(lambda pixels: encode_pixels(model, params, pixels), model, source, batch_size, skip_bad)
+    return _encoded_batches(functools.partial(encode_pixels, model, params), model, source, batch_size, skip_bad)
 
 
 def _encoded_batches(

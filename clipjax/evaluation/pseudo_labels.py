@@ -33,7 +33,8 @@ def kept_results(folder: Path) -> Iterable[tuple[str, Mapping[str, np.ndarray]]]
 def quality(arrays: Mapping[str, np.ndarray], hidden: Int[np.ndarray, " images"]) -> dict[str, Any] | None:
     """Compare one result's pseudo-labels with hidden labels, in per cent; None where it holds none.
 
-    `right` is the share of all that are right, `right_of_accepted` that of those that were learnt from.
+    `right` is the share of all that are right, `right_of_accepted` (precision) that of those that were learnt from, and
+    `accepted_of_right` (recall) the share of the right ones that were.
     """
     labels = _labels_in(arrays)
     if labels is None:
@@ -51,6 +52,7 @@ def quality(arrays: Mapping[str, np.ndarray], hidden: Int[np.ndarray, " images"]
         "accepted": share(accepted, known),
         "right": share(right, known),
         "right_of_accepted": share(right & accepted, accepted),
+        "accepted_of_right": share(right & accepted, right),
     }
 
 

@@ -18,7 +18,7 @@ from clipjax.data.views import augmented_view, eval_view
 from clipjax.errors import DataError
 from clipjax.parallel.mesh import enough_rows, fitting_batch, make_mesh
 from clipjax.training.run import Run
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_positive_share, check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Views:
 
     def __post_init__(self):
         check_range(self, 0, math.inf, "count")
-        check_range(self, 0, 1, "crop", "flip")
+        check_range(self, 0, 1, "flip")
+        check_positive_share(self, "crop")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

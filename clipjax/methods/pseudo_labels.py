@@ -10,7 +10,22 @@ from jaxtyping import Array, Bool, Float, Int
 from clipjax.classify.embed import embed_images
 from clipjax.classify.problem import Problem
 from clipjax.data.source import ImageSource
+from clipjax.parallel.mesh import make_mesh
 from clipjax.training.run import Run
+
+ROWS_AT_A_TIME = 4096
+"""So many rows of scores are in memory in float64."""
+
+
+class Predicted(NamedTuple):
+    """What a classifier says about each image: the best class, and how probable that is."""
+
+    labels: Int[np.ndarray, " images"]
+    confidence: Float[np.ndarray, " images"]
+
+    def of(self, rows: Int[np.ndarray, " chosen"]) -> "Predicted":
+        """Take some of the images."""
+        return Predicted(self.labels[rows], self.confidence[rows])
 
 
 class Scored(NamedTuple):
@@ -34,7 +49,12 @@ def zero_shot_scores(problem: Problem, run: Run, *, batch_size: int = 64) -> Sco
 
     def predict():
         rows, indices, _ = embed_images(
-            problem.model, problem.params, problem.unlabelled, batch_size=batch_size, progress=run.progress
+            problem.model,
+            problem.params,
+            problem.unlabelled,
+            batch_size=batch_size,
+            progress=run.progress,
+            mesh=make_mesh() if run.mesh is None else run.mesh,
         )
         return {"scores": problem.zero_shot.scores_of(rows), "indices": indices}
 
@@ -64,7 +84,12 @@ def select_seeds(probabilities: Float[Array | np.ndarray, "images classes"], cou
     of equally confident images the first counts.
     """
     known = np.asarray(probabilities)
-    labels, confidence = known.argmax(1), known.max(1)
+    return surest(Predicted(known.argmax(1), known.max(1)), count)
+
+
+def surest(predicted: Predicted, count: int) -> Bool[np.ndarray, " images"]:
+    """Mark the images that `select_seeds` marks, where only the best class of each is known."""
+    labels, confidence = predicted
     # by class, then by falling confidence, then by place
     order = np.lexsort((-confidence, labels))
     ranks = np.empty(len(order), np.int64)
@@ -72,8 +97,10 @@ def select_seeds(probabilities: Float[Array | np.ndarray, "images classes"], cou
     return ranks < count
 
 
-def probabilities_of(scores: Float[np.ndarray, "images classes"]) -> Float[np.ndarray, "images classes"]:
-    """Take the softmax of scores in float64: in float32 all that is beyond doubt would be equally confident."""
-    wide = np.asarray(scores, np.float64)
-    powers = np.exp(wide - wide.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+def predictions(scores: Float[np.ndarray, "images classes"]) -> Predicted:
+    """Take the best class and its softmax, in float64: float32 cannot tell apart what is beyond doubt."""
+    parts = []
+    for first in range(0, len(scores), ROWS_AT_A_TIME):
+        wide = np.asarray(scores[first : first + ROWS_AT_A_TIME], np.float64)
+        parts.append(1 / np.exp(wide - wide.max(1, keepdims=True)).sum(1))
+    return Predicted(scores.argmax(1).astype(np.int32), np.concatenate(parts))

@@ -16,12 +16,12 @@ from clipjax.data.batches import ArrayBatches
 from clipjax.data.samplers import Shuffled
 from clipjax.methods.cached_shots import Views, embedded
 from clipjax.methods.learned_contexts import class_embeddings, context_tokens, contexts_from_words, random_contexts
-from clipjax.methods.pseudo_labels import probabilities_of, select_seeds, zero_shot_scores
+from clipjax.methods.pseudo_labels import predictions, surest, zero_shot_scores
 from clipjax.models.clip import CLIP, unit
 from clipjax.parallel.mesh import enough_rows, fitting_batch, make_mesh, rows
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_positive_share, check_range
 from clipjax.training.stage import Stage
 
 
@@ -55,7 +55,8 @@ class Config:
         check_range(self, 0, math.inf, "epochs", "views")
         if self.text_parts is not None:
             check_range(self, 1, math.inf, "text_parts")
-        check_range(self, 0, 1, "warmup_share", "crop", "flip")
+        check_range(self, 0, 1, "warmup_share", "flip")
+        check_positive_share(self, "crop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     tokens = context_tokens(model, problem.tokenizer, problem.class_names, contexts)
     scored = zero_shot_scores(problem, run)
     mesh = make_mesh() if run.mesh is None else run.mesh
-    pseudo_shots = np.flatnonzero(select_seeds(probabilities_of(scored.scores), config.shots))
+    pseudo_shots = np.flatnonzero(surest(predictions(scored.scores), config.shots))
     chosen = enough_rows(pseudo_shots, mesh)
     labels = scored.labels[chosen]
     views = Views(config.views, config.crop, config.flip)

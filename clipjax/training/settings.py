@@ -55,6 +55,17 @@ def check_range(settings: Any, low: float, high: float = math.inf, *names: str) 
             raise ConfigError(f"the setting {name} is {value!r}; it must be {bounds}")
 
 
+def check_positive_share(settings: Any, *names: str) -> None:
+    """Refuse settings that are not in (0, 1], such as the smallest share of an image that a crop shows.
+
+    Raises:
+      ConfigError: one is outside; the message names it.
+    """
+    for name in names:
+        if not 0 < (value := getattr(settings, name)) <= 1:
+            raise ConfigError(f"the setting {name} is {value!r}; it must be above 0 and at most 1")
+
+
 def _converted(wanted: Any, value: Any, name: str, default: Any = None) -> Any:
     if dataclasses.is_dataclass(wanted) and isinstance(value, Mapping):
         base = default if dataclasses.is_dataclass(default) else None

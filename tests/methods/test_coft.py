@@ -134,6 +134,15 @@ def test_a_repeated_run_is_only_read(unlabelled, tmp_path):
     assert (tmp_path / "run/metrics.jsonl").read_text() == entries
 
 
+def test_what_a_model_learns_does_not_depend_on_the_other(unlabelled):
+    one = {"models": 1, "validation": "self", "finetune": False, "prompt_optimizer": {"lr": 0.1, "clip_norm": 0.05}}
+    alone = clipjax.adapt("coft", unlabelled, **QUICK | one)
+    both = clipjax.adapt("coft", unlabelled, **QUICK | one | {"models": 2})
+    assert_array_equal(alone.members[0].class_weights, both.members[0].class_weights)
+    assert_array_equal(alone.members[0].visual_prompts, both.members[0].visual_prompts)
+    assert not np.allclose(both.members[0].class_weights, both.members[1].class_weights, atol=1e-3)
+
+
 def test_the_prompted_models_alone_are_a_classifier(unlabelled, test_pictures):
     found = clipjax.adapt("coft", unlabelled, **QUICK | {"finetune": False})
     for member in found.members:
@@ -201,6 +210,7 @@ def test_nothing_accepted_is_said_in_a_line(unlabelled):
         ({"models": 1}, "one model has no peer"),
         ({"models": 3}, "models is 3"),
         ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"crop": 0.0}, "crop is 0.0; it must be above 0"),
         ({"contexts": 16}, "use at most 12 contexts"),
         ({"validation": "vote"}, "one of 'peer'"),
     ],

@@ -12,9 +12,11 @@ import clipjax
 from clipjax.errors import ConfigError, DataError
 from clipjax.methods.coft import filtering
 from clipjax.methods.coft.algorithm import accepted_cross_entropy, draw_complements, ema, moco_loss, prompt_loss
-from clipjax.methods.coft.filtering import Judged, judged, positive_probabilities
+from clipjax.methods.coft.config import Config
+from clipjax.methods.coft.filtering import Judged, judged, positive_predictions
+from clipjax.methods.coft.phases import Phases
 from clipjax.methods.coft.prompting import Prompted, PromptStep, initial_prompts, read_with
-from clipjax.methods.coft.report import with_labels, without_labels
+from clipjax.methods.coft.report import without_labels
 from clipjax.methods.coft.seeds import Known, seeds, with_shots
 from clipjax.methods.coft.tuning import (
     TuneStep,
@@ -27,6 +29,7 @@ from clipjax.methods.coft.tuning import (
     text_head,
 )
 from clipjax.methods.learned_contexts import class_embeddings, context_tokens, contexts_from_words
+from clipjax.methods.pseudo_labels import Predicted
 from clipjax.models.clip import unit
 from clipjax.parallel.mesh import make_mesh
 from clipjax.training.partition import join
@@ -45,20 +48,20 @@ def mesh(devices=1):
 
 
 def test_labels_that_are_right_are_always_among_the_seeds():
-    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7]])
+    predicted = Predicted(np.array([0, 0, 0, 1]), np.array([0.9, 0.6, 0.8, 0.7]))
     certain = np.array([-1, 1, -1, -1], np.int32)
-    chosen, labels = seeds(probabilities, Known(certain=certain), 1)
+    chosen, labels = seeds(predicted, Known(certain=certain), 1)
     assert_array_equal(chosen, [0, 1, 3])
     assert_array_equal(labels, [0, 1, 1])
 
 
 def test_of_given_labels_those_count_that_the_model_says_too():
-    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7]])
-    chosen, labels = seeds(probabilities, Known(given=np.array([1, 0, 0, 0], np.int32)), 5)
+    predicted = Predicted(np.array([0, 0, 0, 1]), np.array([0.9, 0.6, 0.8, 0.7]))
+    chosen, labels = seeds(predicted, Known(given=np.array([1, 0, 0, 0], np.int32)), 5)
     assert_array_equal(chosen, [1, 2])
     assert_array_equal(labels, [0, 0])
     with pytest.raises(DataError, match="not one given label"):
-        seeds(probabilities, Known(given=np.array([1, 1, 1, 0], np.int32)), 5)
+        seeds(predicted, Known(given=np.array([1, 1, 1, 0], np.int32)), 5)
 
 
 def test_shots_join_the_images_and_none_is_there_twice(problem):
@@ -141,7 +144,7 @@ def test_devices_and_parts_of_the_texts_change_no_gradient(problem):
             assert_allclose(other[name], gradient[name], atol=1e-5 * np.abs(gradient[name]).max())
 
 
-def read(problem, prompts, devices=1, batch_size=8):
+def read(problem, prompts, devices=1, batch_size=8, run=None):
     tokens = context_tokens(problem.model, problem.tokenizer, problem.class_names, prompts["contexts"].shape[1])
     return read_with(
         prompts,
@@ -149,7 +152,7 @@ def read(problem, prompts, devices=1, batch_size=8):
         problem.params,
         tokens,
         problem.images,
-        Run(),
+        run or Run(),
         weights="w",
         mesh=mesh(devices),
         batch_size=batch_size,
@@ -173,6 +176,15 @@ def test_images_are_read_alike_on_any_number_of_devices(problem):
     prompts = initial_prompts(problem.model, jax.random.key(0), 4, 2)
     assert_allclose(read(problem, prompts).images, read(problem, prompts, devices=4).images, atol=1e-6)
     assert_allclose(read(problem, prompts).images, read(problem, prompts, batch_size=7).images, atol=1e-6)
+
+
+def test_without_visual_prompts_images_are_read_once_for_all_prompts(problem, tmp_path):
+    labels = []
+    watch = lambda items, label, **_: labels.append(label) or items
+    run = Run(folder=tmp_path, progress=watch)
+    for seed in range(2):
+        read(problem, initial_prompts(problem.model, jax.random.key(seed), 4, 0), run=run)
+    assert labels == ["embedding images"]
 
 
 # ---- between the phases ----
@@ -202,7 +214,7 @@ def test_one_proposes_and_the_other_accepts_image_by_image(monkeypatch):
 
 def test_other_ways_to_validate():
     proposer, validator = prompted(0), prompted(1)
-    confidence = positive_probabilities(proposer, 10.0).max(1)
+    confidence = positive_predictions(proposer, 10.0).confidence
     found = judged(proposer, validator, 10.0, validation="confidence", threshold=0.9)
     assert_array_equal(found.accepted, confidence >= 0.9)
     assert judged(proposer, validator, 10.0, validation="none").accepted.all()
@@ -212,15 +224,17 @@ def test_other_ways_to_validate():
 def test_given_labels_are_proposals_and_certain_ones_beyond_doubt():
     proposer, validator = prompted(0), prompted(1)
     given = np.arange(11, dtype=np.int32) % 4
-    found = judged(proposer, validator, 10.0, given=given)
+    found = judged(proposer, validator, 10.0, said=given)
     assert_array_equal(found.labels, given)
     assert 0 < found.accepted.sum() < 11
     certain = np.where(np.arange(11) < 5, 3, -1).astype(np.int32)
-    found = judged(proposer, validator, 10.0, certain=certain)
+    found = judged(proposer, validator, 10.0, said=certain, certain=True)
     free = judged(proposer, validator, 10.0)
     assert found.accepted[:5].all() and (found.labels[:5] == 3).all()
     assert_array_equal(found.accepted[5:], free.accepted[5:])
     assert_array_equal(found.labels[5:], free.labels[5:])
+    gaps = [validator.images[i] @ (validator.texts[0, 3] - validator.texts[1, 3]) for i in range(5)]
+    assert_allclose(found.clean[:5], 1 / (1 + np.exp(-10 * np.array(gaps))), rtol=1e-5)
 
 
 # ---- phase II ----
@@ -241,7 +255,7 @@ def tune_parts(problem, head_input="pooled", contrast=True):
     batch = {
         "images": rows(4, 16, 16, 3, seed=1),
         "keys": rows(4, 16, 16, 3, seed=2),
-        "indices": jnp.array([5, 9, 2, 7], jnp.int32),
+        "owners": jnp.array([5, 9, 2, 7], jnp.int32),
         "labels": jnp.array([0, 1, 2, 0], jnp.int32),
         "accepted": jnp.array([True, False, True, True]),
     }
@@ -269,7 +283,7 @@ def test_a_tuning_step_is_its_formulas_on_what_the_towers_say(problem, head_inpu
     assert_allclose(loss, wanted, rtol=1e-5)
     assert_allclose(after["queue"][:4], unit(key), atol=1e-5)
     assert_array_equal(after["queue"][4:], carry["queue"][4:])
-    assert_array_equal(after["owners"][:4], batch["indices"])
+    assert_array_equal(after["owners"][:4], batch["owners"])
     assert after["pointer"] == 4
     for a, b in zip(jax.tree.leaves(after["average"]), jax.tree.leaves(average)):
         assert_allclose(a, b, rtol=1e-6)
@@ -317,6 +331,25 @@ def test_the_queue_holds_at_most_half_of_the_images_and_at_least_a_batch():
     assert queue_size(8192, 24, 16) == 16
 
 
+def test_an_image_that_is_repeated_for_the_devices_stays_one_image(problem):
+    class Watching(Run):
+        def fit(self, stage):
+            raise Stop(stage.batches)
+
+    class Stop(Exception):
+        pass
+
+    config = Config(contexts=4, contrast_weight=0.1, batch_size=4)
+    phases = Phases(problem, config, Watching(mesh=mesh(4)), problem.images.select(range(3)))
+    found = Judged(np.arange(3), np.ones(3, bool), *np.full((3, 3), 0.9))
+    with pytest.raises(Stop) as stopped:
+        phases.tuned(found, prompted(0, images=3), 0)
+    batches = stopped.value.args[0]
+    assert_array_equal(batches.columns["owners"], [0, 1, 2, 0, 1, 2])
+    batch = next(batches.batches(0))
+    assert_array_equal(batch["labels"], batch["owners"])
+
+
 # ---- reports ----
 
 
@@ -343,8 +376,10 @@ def test_models_that_were_given_the_same_labels_need_not_agree():
     assert without_labels([some_judged(), some_judged()], predicted, 4)["models_agree"] == 0.25
 
 
-def test_a_report_with_hidden_labels_measures_what_was_accepted():
-    found = with_labels(some_judged(), np.array([0, 1, 1, 2]))
-    assert found["proposals"] == 75 and found["accepted"] == 75
-    assert_allclose([found["precision"], found["recall"]], [200 / 3, 200 / 3])
-    assert with_labels(some_judged(), np.array([0, -1, -1, -1]))["precision"] == 100
+def test_images_whose_label_is_certain_do_not_make_acceptance_look_better():
+    certain = np.array([-1, -1, -1, 2])
+    known = some_judged()._replace(accepted=np.ones(4, bool))
+    said = without_labels([known, some_judged()], [some_judged().labels] * 2, 4, certain)
+    assert said["accepted"] == [1.0, 1.0] and said["empty_classes"] == [1, 2]
+    assert sum(said["clean_of_proposals"][0]) == sum(said["clean_of_complements"][1]) == 3
+    assert without_labels([known], [known.labels], 4, np.zeros(4, int))["accepted"] == [None]

@@ -10,7 +10,7 @@ import clipjax
 from clipjax.data.source import UNKNOWN
 from clipjax.errors import ConfigError
 from clipjax.methods.learned_contexts import class_embeddings, context_tokens, contexts_from_words
-from clipjax.methods.pseudo_labels import probabilities_of, select_seeds, zero_shot_scores
+from clipjax.methods.pseudo_labels import predictions, select_seeds, surest, zero_shot_scores
 from clipjax.training.checkpoints import Keeping
 from clipjax.training.run import Run
 
@@ -25,7 +25,7 @@ def learned(problem):
 def agreement(classifier, problem):
     """Measure how well the classifier repeats the pseudo-labels it learnt from."""
     scored = zero_shot_scores(problem, Run())
-    seeds = select_seeds(probabilities_of(scored.scores), QUICK["shots"])
+    seeds = surest(predictions(scored.scores), QUICK["shots"])
     pixels = np.stack([clipjax.preprocess(scored.images.image(i), 16) for i in np.flatnonzero(seeds)])
     return np.mean(classifier.scores(pixels).argmax(1) == scored.labels[seeds])
 
@@ -89,7 +89,7 @@ def test_seeds_are_the_most_confident_of_each_predicted_class():
 
 def test_certainty_beyond_float32_is_still_told_apart():
     scores = np.array([[50.0, 20.0], [50.0, 15.0], [50.0, 25.0]], np.float32)
-    assert_array_equal(select_seeds(probabilities_of(scores), 1), [False, True, False])
+    assert_array_equal(surest(predictions(scores), 1), [False, True, False])
     assert len(set(np.asarray(jax.nn.softmax(jnp.asarray(scores))).max(1).tolist())) == 1
 
 

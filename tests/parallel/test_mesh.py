@@ -1,10 +1,13 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
+from numpy.testing import assert_array_equal
 
 from clipjax.errors import ConfigError
 from clipjax.parallel.mesh import check_batch, enough_rows, fitting_batch, make_mesh, put_rows, replicated, rows
+from clipjax.parallel.spread import spread
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,13 @@ def test_fewer_rows_than_devices_are_all_repeated_alike():
     mesh = make_mesh(devices=jax.devices()[:4])
     np.testing.assert_array_equal(enough_rows(np.array([5, 9, 2]), mesh), [5, 9, 2, 5, 9, 2])
     np.testing.assert_array_equal(enough_rows(np.arange(4), mesh), np.arange(4))
+
+
+@pytest.mark.parametrize(("count", "share"), [(8, 2), (6, 6)])
+def test_rows_are_spread_where_the_devices_divide_them(count, share):
+    mesh = make_mesh(devices=jax.devices()[:4])
+    found = spread(jax.jit(lambda params, batch: params["scale"] * batch), {"scale": jnp.float32(3)}, mesh)(
+        np.arange(count, dtype=np.float32)
+    )
+    assert {shard.data.shape for shard in found.addressable_shards} == {(share,)}
+    assert_array_equal(found, 3 * np.arange(count))

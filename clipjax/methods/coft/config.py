@@ -10,7 +10,7 @@ from clipjax.methods.coft.filtering import Validation
 from clipjax.methods.coft.seeds import Labels
 from clipjax.methods.coft.tuning import HeadInput
 from clipjax.training.optimizers import Optimizer
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_positive_share, check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,8 @@ class Config:
         check_range(self, 0, math.inf, "visual_prompts", "negative_weight", "prompt_epochs", "tune_epochs")
         check_range(self, 0, math.inf, "contrast_weight", "seed")
         check_range(self, 1, math.inf, "least_prompt_steps")
-        check_range(self, 0, 1, "threshold", "momentum", "crop", "key_crop", "flip")
+        check_range(self, 0, 1, "threshold", "momentum", "flip")
+        check_positive_share(self, "crop", "key_crop")
         if self.text_parts is not None:
             check_range(self, 1, math.inf, "text_parts")
         if not self.temperature > 0:

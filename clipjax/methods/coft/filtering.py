@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from clipjax.data.source import UNKNOWN
 from clipjax.methods.coft.algorithm import clean_log_probability, cross_accept, draw_complements
 from clipjax.methods.coft.prompting import Prompted
-from clipjax.methods.pseudo_labels import probabilities_of
+from clipjax.methods.pseudo_labels import Predicted, predictions
 from clipjax.models.clip import cosines
 
 Validation = Literal["peer", "self", "confidence", "none"]
@@ -43,20 +43,20 @@ def judged(
     *,
     validation: Validation = "peer",
     threshold: float = 0.5,
-    given: Int[np.ndarray, " images"] | None = None,
-    certain: Int[np.ndarray, " images"] | None = None,
+    said: Int[np.ndarray, " images"] | None = None,
+    certain: bool = False,
 ) -> Judged:
     """Let one model propose and another validate (section 3.2 of the paper).
 
     Args:
       validation: with "peer" and "self" the validator decides by its own two texts, without a threshold; with
         "confidence" the proposer's softmax of at least `threshold` does, and "none" accepts all.
-      given: proposals of somebody else in place of the proposer's, such as noisy labels.
-      certain: labels known to be right, `UNKNOWN` elsewhere; they are never rejected.
+      said: labels of somebody else that are proposed in place of the proposer's; where `UNKNOWN`, its own are.
+      certain: these are known to be right, and never rejected; otherwise they may be noise.
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in Judged._fields}
     for part in _slices(len(proposer.images)):
-        proposed = None if given is None else jnp.asarray(given[part])
+        proposed = None if said is None else jnp.asarray(said[part])
         found = _judge(
             proposer.images[part], proposer.texts, validator.images[part], validator.texts, scale, proposed, part.start
         )
@@ -67,30 +67,29 @@ def judged(
         found = found._replace(accepted=found.confidence >= threshold)
     elif validation == "none":
         found = found._replace(accepted=np.ones_like(found.accepted))
-    if certain is not None:
-        known = certain != UNKNOWN
-        found = found._replace(
-            labels=np.where(known, certain, found.labels).astype(np.int32), accepted=found.accepted | known
-        )
+    if certain and said is not None:
+        found = found._replace(accepted=found.accepted | (said != UNKNOWN))
     return found
 
 
-def positive_probabilities(model: Prompted, scale: float) -> Float[np.ndarray, "images classes"]:
-    """Classify all images by the positive texts; in float64, so that the surest can be told apart."""
+def positive_predictions(model: Prompted, scale: float) -> Predicted:
+    """Classify all images by the positive texts; scaled in float64, so that the surest can be told apart."""
     parts = []
     for part in _slices(len(model.images)):
         scores = np.asarray(cosines(jnp.asarray(model.images[part]), model.texts[0]), np.float64) * scale
-        parts.append(probabilities_of(scores))
-    return np.concatenate(parts)
+        parts.append(predictions(scores))
+    return Predicted(*map(np.concatenate, zip(*parts)))
 
 
 @jax.jit
-def _judge(images, texts, validator_images, validator_texts, scale, given, first) -> dict[str, Any]:
+def _judge(images, texts, validator_images, validator_texts, scale, said, first) -> dict[str, Any]:
     scores = scale * cosines(images, texts[0])
     positive = scale * cosines(validator_images, validator_texts[0])
     negative = scale * cosines(validator_images, validator_texts[1])
     classes = scores.shape[1]
-    proposer = scores if given is None else jax.nn.one_hot(given, classes)
+    proposer = scores
+    if said is not None:
+        proposer = jnp.where((said == UNKNOWN)[:, None], scores, jax.nn.one_hot(said, classes))
     labels, accepted = cross_accept(proposer, positive, negative)
     clean = jnp.exp(clean_log_probability(positive, negative))
     at = lambda values, chosen: jnp.take_along_axis(values, chosen[:, None], axis=1)[:, 0]

@@ -92,8 +92,8 @@ class Phases:
             self.scale,
             validation=config.validation,
             threshold=config.threshold,
-            given=known.given,
-            certain=known.certain,
+            said=known.said,
+            certain=known.certain is not None,
         )._asdict()
         digests = [fingerprint(prompted[model].prompts) for model in (i, validator)]
         depends = (self.problem.identity, digests, known.identity, config.validation, config.threshold)
@@ -144,6 +144,7 @@ class Phases:
                     seed,
                     labels=found.labels[rows],
                     accepted=found.accepted[rows],
+                    owners=rows,
                 ),
                 carry_rules=FSDP,
                 seed=seed,

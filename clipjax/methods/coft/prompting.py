@@ -16,7 +16,8 @@ from clipjax.methods.coft.algorithm import Detached, draw_complements, prompt_lo
 from clipjax.methods.learned_contexts import class_embeddings, random_contexts
 from clipjax.models.clip import CLIP, Params, unit
 from clipjax.models.config import ViTConfig
-from clipjax.parallel.mesh import replicated, rows
+from clipjax.parallel.mesh import rows
+from clipjax.parallel.spread import spread
 from clipjax.training.run import Run
 from clipjax.weights.fingerprint import fingerprint
 
@@ -58,10 +59,10 @@ class PromptStep:
     def __call__(self, trainable: Any, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
         """Return the loss, and what its parts say."""
         params, labels = frozen["params"], batch["labels"]
-        spread = self.model.replace(rows=rows(self.mesh))
+        model = self.model.replace(rows=rows(self.mesh))
         prompts = trainable.get("visual_prompts")
-        images = unit(spread.encode_image(params, batch["images"], visual_prompts=prompts))
-        texts = class_embeddings(spread, params, frozen["tokens"], trainable["contexts"], parts=self.text_parts)
+        images = unit(model.encode_image(params, batch["images"], visual_prompts=prompts))
+        texts = class_embeddings(model, params, frozen["tokens"], trainable["contexts"], parts=self.text_parts)
         loss, parts = prompt_loss(
             images,
             texts,
@@ -97,25 +98,20 @@ def read_with(
 ) -> Prompted:
     """Embed classes and images with learned prompts, the images as they are measured, once in a run.
 
-    `weights` is the fingerprint of the params. The images of a batch are spread over the devices of the mesh.
+    `weights` is the fingerprint of the params. The images of a batch are spread over the devices of the mesh. Without
+    visual prompts images are the same for all prompts, and embedded once.
 
     Raises:
       DataError: an image cannot be decoded.
     """
-    clip, visual = model.config, prompts.get("visual_prompts")
-    alone = jax.process_count() == 1
-    placed = jax.device_put((params, visual), replicated(mesh)) if alone else (params, visual)
-
-    def encode(pixels: np.ndarray) -> Array:
-        spread = alone and len(pixels) % mesh.size == 0
-        images = jax.device_put(pixels, rows(mesh)) if spread else jnp.asarray(pixels)
-        return model.encode_image(placed[0], images, visual_prompts=placed[1])
-
+    clip = model.config
+    read = {name: prompts[name] for name in ("visual_prompts",) if name in prompts}
+    encode = lambda known, images: model.encode_image(known[0], images, **known[1])
     embedded = run.embed(
         source,
-        encode,
+        spread(encode, (params, read), mesh),
         EvalView(clip.image_size, clip.mean, clip.std, clip.preprocessing),
-        weights=f"{weights} {model!r} {fingerprint(prompts)}",
+        weights=f"{weights} {model!r} {fingerprint(read)}",
         batch_size=batch_size,
     )
     texts = class_embeddings(model, params, tokens, prompts["contexts"], parts=text_parts)

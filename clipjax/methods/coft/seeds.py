@@ -4,14 +4,14 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from clipjax.classify.problem import Problem
 from clipjax.data.batches import array_digest
 from clipjax.data.joined import joined
 from clipjax.data.source import UNKNOWN, ImageSource
 from clipjax.errors import DataError
-from clipjax.methods.pseudo_labels import select_seeds
+from clipjax.methods.pseudo_labels import Predicted, surest
 
 Labels = Literal["clean", "noisy", "ignored"]
 
@@ -21,6 +21,11 @@ class Known(NamedTuple):
 
     certain: Int[np.ndarray, " images"] | None = None
     given: Int[np.ndarray, " images"] | None = None
+
+    @property
+    def said(self) -> Int[np.ndarray, " images"] | None:
+        """The label that somebody gives each image, `UNKNOWN` where nobody does."""
+        return self.certain if self.given is None else self.given
 
     @property
     def identity(self) -> tuple[str | None, ...]:
@@ -56,13 +61,13 @@ def with_shots(problem: Problem, labels: Labels) -> tuple[Problem, Known]:
 
 
 def seeds(
-    probabilities: Float[np.ndarray, "images classes"], known: Known, count: int
+    predicted: Predicted, known: Known, count: int
 ) -> tuple[Int[np.ndarray, " seeds"], Int[np.ndarray, " seeds"]]:
     """Choose the images to learn prompts from, and their labels (equation 1).
 
     All labels that are right are among them. Of images with proposals, those count whose proposal is the prediction.
     """
-    labels = probabilities.argmax(1).astype(np.int32)
+    labels = predicted.labels
     chosen, free = np.zeros(len(labels), bool), np.ones(len(labels), bool)
     if known.certain is not None:
         free = known.certain == UNKNOWN
@@ -70,7 +75,7 @@ def seeds(
     if known.given is not None:
         free = labels == known.given
     rows = np.flatnonzero(free)
-    chosen[rows[select_seeds(probabilities[rows], count)]] = True
+    chosen[rows[surest(predicted.of(rows), count)]] = True
     if not chosen.any():
         raise DataError("not one given label is what the model says; check that labels and class names fit together")
     return np.flatnonzero(chosen), labels[chosen]

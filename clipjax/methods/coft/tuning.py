@@ -25,8 +25,9 @@ class TuneStep:
     """The objective of a stage that trains an image tower and a head.
 
     A batch has `images`, `labels` and `accepted`; with `contrast` also `keys`, another view of the same images, and
-    their `indices`. `frozen` holds the other image `params` and, with `contrast`, `contrast_weight`, `momentum` and
-    `temperature`. The carry then holds the tower's moving `average`, and the ring of keys that `initial_queue` makes.
+    `owners`, numbers that tell images apart. `frozen` holds the other image `params` and, with `contrast`,
+    `contrast_weight`, `momentum` and `temperature`. The carry then holds the tower's moving `average`, and the ring of
+    keys that `initial_queue` makes.
     """
 
     model: CLIP
@@ -53,10 +54,10 @@ class TuneStep:
             keys,
             carry["queue"],
             temperature=frozen["temperature"],
-            left_out=carry["owners"][None, :] == batch["indices"][:, None],
+            left_out=carry["owners"][None, :] == batch["owners"][:, None],
         )
         queue, pointer = enqueue(carry["queue"], carry["pointer"], keys)
-        owners, _ = enqueue(carry["owners"], carry["pointer"], batch["indices"])
+        owners, _ = enqueue(carry["owners"], carry["pointer"], batch["owners"])
         carry = {"average": average, "queue": queue, "owners": owners, "pointer": pointer}
         return loss + frozen["contrast_weight"] * contrasted, ({**metrics, "loss_contrast": contrasted}, carry)
 

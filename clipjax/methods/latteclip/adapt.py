@@ -24,7 +24,7 @@ from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.partition import join, split
 from clipjax.training.run import Run
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_positive_share, check_range
 from clipjax.training.stage import Stage
 
 
@@ -65,7 +65,8 @@ class Config:
     def __post_init__(self):
         check_range(self, 1, math.inf, "batch_size", "steps", "steps_per_epoch")
         check_range(self, 0, math.inf, "epochs")
-        check_range(self, 0, 1, "alpha", "warmup_share", "crop", "jitter", "grayscale")
+        check_range(self, 0, 1, "alpha", "warmup_share", "jitter", "grayscale")
+        check_positive_share(self, "crop")
         for name, chosen in (("texts", self.texts), ("branches", self.branches)):
             if not chosen or len(set(chosen)) < len(chosen):
                 raise ConfigError(f"{name} is {list(chosen)}; name at least one, and none twice")
