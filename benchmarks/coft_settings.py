@@ -1,24 +1,26 @@
 """CoFT in other settings, each a small run on real images with the testbed's CLIP.
 
-    python -m benchmarks.coft_settings --seeds 1 2 3
+    python -m benchmarks.coft_settings --work study --seeds 1
 
-"shots": EuroSAT, two or four labelled images of each class and the others without labels. "noisy": half of CIFAR-10's
+"shots": EuroSAT, four labelled images of each class and the others without labels. "noisy": half of CIFAR-10's
 test images of the testbed, 40 % of whose labels are replaced by another class at random, measured on the other half.
 "student": the testbed's CLIP has the first word on EuroSAT, and the image tower in the package, which has only seen
 drawn glyphs, learns. "errors": what phase II makes of EuroSAT's zero-shot labels, of true ones as many of which are
-replaced at random, and of true ones: a diagnosis, by labels that no method may see. Prints one line a run.
+replaced at random, and of true ones: a diagnosis, by labels that no method may see. Each result is a line of
+WORK/settings.jsonl; what is there is not run again. Prompts are shared where they are the same, also with
+`benchmarks.adaptation`.
 """
 
 import argparse
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.adaptation import run
 from benchmarks.adaptation_variants import COFT
 from benchmarks.testbed_domains import DATA, open_domain
 from benchmarks.timing import machine
@@ -28,30 +30,28 @@ from clipjax.cli.problem_files import Opened, ProblemFiles, labelled, open_probl
 from clipjax.data.classes import read_classes
 from clipjax.data.source import ImageSource
 from clipjax.data.splits import few_shot
-from clipjax.methods.adapt import adapt
 from clipjax.methods.pseudo_labels import zero_shot_scores
 from clipjax.progress import silent
 from clipjax.training.run import Run
 from clipjax.weights.embedded import EMBEDDED
 from clipjax.weights.load import load
 
-NOISE = 0.4
+NOISE, SHOTS = 0.4, 4
 Trial = tuple[str, Opened, str, dict[str, Any]]
 """A name, the problem, a method and its settings."""
 
+Setting = Callable[[Path, int], Iterator[Trial]]
+
 
 def shots(work: Path, seed: int) -> Iterator[Trial]:
-    """EuroSAT with a few labels: CoFT without and with them, and fine-tuning on them alone."""
+    """EuroSAT with a few labels: CoFT with them, and fine-tuning on them alone; without is in the table of CoFT."""
     opened = open_domain("eurosat", work, labels=True, texts=False)
-    for count in (2, 4):
-        assert opened.problem.shots is not None
-        few = few_shot(opened.problem.shots, count, seed)
-        given = dataclasses.replace(opened, problem=dataclasses.replace(opened.problem, shots=few))
-        if count == 2:
-            yield "CoFT without labels", given, "coft", {**COFT, "labels": "ignored"}
-        yield f"CoFT, {count} shots", given, "coft", COFT
-        alone = {"equal_labels": "negatives", "epochs": 30.0, "flip": 0.5, "batch_size": 10 * count}
-        yield f"FLYP on {count} shots alone", given, "finetune", {**alone, "optimizer": {"lr": 3e-4}}
+    assert opened.problem.shots is not None
+    few = few_shot(opened.problem.shots, SHOTS, seed)
+    given = dataclasses.replace(opened, problem=dataclasses.replace(opened.problem, shots=few))
+    yield f"CoFT, {SHOTS} shots", given, "coft", COFT
+    alone = {"equal_labels": "negatives", "epochs": 30.0, "flip": 0.5, "batch_size": 10 * SHOTS}
+    yield f"FLYP on {SHOTS} shots alone", given, "finetune", {**alone, "optimizer": {"lr": 3e-4}}
 
 
 def noisy(work: Path, seed: int) -> Iterator[Trial]:
@@ -105,12 +105,13 @@ def errors(work: Path, seed: int) -> Iterator[Trial]:
         yield name, dataclasses.replace(opened, problem=problem), "coft", believing
 
 
-SETTINGS: dict[str, Callable[[Path, int], Iterator[Trial]]] = {
-    "shots": shots,
-    "noisy": noisy,
-    "student": student,
-    "errors": errors,
+SETTINGS: dict[str, tuple[Setting, str]] = {
+    "shots": (shots, "eurosat-shots"),
+    "noisy": (noisy, "cifar10-noisy"),
+    "student": (student, "eurosat"),
+    "errors": (errors, "eurosat-errors"),
 }
+"""The trials of each setting, and where they find prompts of one another."""
 
 
 def main() -> None:
@@ -119,17 +120,28 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for setting in args.settings:
-            for number, (name, opened, method, settings) in enumerate(SETTINGS[setting](work, seed)):
-                assert opened.test is not None
-                found: dict[str, Any] = {"setting": setting, "seed": seed, "trial": name}
-                if number == 0:
-                    found["zero_shot"] = measured(opened.problem.zero_shot, opened.test, silent).document()["top1"]
-                start = time.monotonic()
-                classifier = adapt(method, opened.problem, **settings, seed=seed)
-                found["seconds"] = round(time.monotonic() - start, 1)
-                found["top1"] = measured(classifier, opened.test, silent).document()["top1"]
-                print(json.dumps(found), flush=True)
+            trials, place = SETTINGS[setting]
+            for trial in trials(work, seed):
+                print(json.dumps(result(work, setting, seed, trial, work / "prompts" / f"{place}-{seed}")), flush=True)
     print(json.dumps(machine()))
+
+
+def result(work: Path, setting: str, seed: int, trial: Trial, folder: Path) -> dict[str, Any]:
+    """Run and measure a trial, or read what was measured before."""
+    name, opened, method, settings = trial
+    assert opened.test is not None
+    about = {"setting": setting, "seed": seed, "trial": name}
+    path = work / "settings.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for known in map(json.loads, lines):
+        if about.items() <= known.items():
+            return known
+    zero_shot = measured(opened.problem.zero_shot, opened.test, silent).document()["top1"]
+    shared = folder if method == "coft" else None
+    found = {**about, "zero_shot": zero_shot, **run(opened, method, {**settings, "seed": seed}, shared)}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(found) + "\n")
+    return found
 
 
 def with_noise(images: ImageSource, classes: int, seed: int, share: float) -> ImageSource:
@@ -148,7 +160,7 @@ def _half_of_each_class(images: ImageSource) -> np.ndarray:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", default="study", metavar="DIR", help="class lists")
+    parser.add_argument("--work", default="study", metavar="DIR", help="results; a repeated command goes on")
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     return parser

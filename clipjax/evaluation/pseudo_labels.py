@@ -1,8 +1,9 @@
 """How good the pseudo-labels of a run were, told afterwards by labels that its method never saw.
 
 What a method keeps with `run.once` tells which they are, by the names of its arrays: `labels` (a class for each image)
-or `scores` ([images, classes]), with `accepted` where not all were learnt from, and `indices` where not all images were
-labelled. A method that keeps nothing of the kind has no such section in its report.
+or `scores` ([images, classes]), with `accepted` where not all were learnt from, `indices` where not all images were
+labelled, and `told` where a label is not the method's own. A method that keeps nothing of the kind has no such section
+in its report.
 """
 
 import json
@@ -31,7 +32,7 @@ def kept_results(folder: Path) -> Iterable[tuple[str, Mapping[str, np.ndarray]]]
 
 
 def quality(arrays: Mapping[str, np.ndarray], hidden: Int[np.ndarray, " images"]) -> dict[str, Any] | None:
-    """Compare one result's pseudo-labels with hidden labels, in per cent; None where it holds none.
+    """Compare one result's pseudo-labels with hidden labels, in per cent; None where there is nothing to compare.
 
     `right` is the share of all that are right, `right_of_accepted` (precision) that of those that were learnt from, and
     `accepted_of_right` (recall) the share of the right ones that were.
@@ -43,7 +44,9 @@ def quality(arrays: Mapping[str, np.ndarray], hidden: Int[np.ndarray, " images"]
     if len(rows) != len(labels) or len(labels) > len(hidden) or ("indices" not in arrays and len(rows) != len(hidden)):
         return None
     truth = hidden[rows]
-    known = truth != UNKNOWN
+    known = (truth != UNKNOWN) & ~np.asarray(arrays.get("told", np.zeros(len(labels))), bool)
+    if not known.any():
+        return None
     accepted = np.asarray(arrays.get("accepted", np.ones(len(labels))), bool) & known
     right = (labels == truth) & known
     share = lambda part, whole: 100 * float(part.sum() / whole.sum()) if whole.any() else None

@@ -258,6 +258,8 @@ def test_pseudo_labels_are_judged_by_labels_or_scores_and_by_what_was_accepted()
     found = quality({"labels": np.array([0, 1, 0, 0]), "accepted": np.array([True, False, True, True])}, hidden)
     shares = {"accepted": 200 / 3, "right": 200 / 3, "right_of_accepted": 50.0, "accepted_of_right": 50.0}
     assert found == pytest.approx({"images": 3, **shares})
+    assert quality({"labels": np.zeros(4, int), "told": np.array([0, 1, 1, 1])}, hidden)["right"] == 100
+    assert quality({"labels": np.zeros(4, int), "told": np.ones(4)}, hidden) is None
     scores = {"scores": np.eye(3, dtype=np.float32)[[2, 1]], "indices": np.array([2, 0])}
     assert quality(scores, hidden)["right"] == 50
     assert quality({"accuracy": np.float32(1)}, hidden) is None

@@ -31,7 +31,10 @@ def adapt(problem: Problem, config: Config, run: Run) -> Ensemble:
         predicted = [positive_predictions(prompted[i], phases.scale) for i in both]
     found = [phases.judged(prompted, i, known) for i in both]
     labels = [each.labels for each in predicted]
-    said = {"images": len(scored.images), **without_labels(found, labels, len(problem.class_names), known.certain)}
+    said = {
+        "images": len(scored.images),
+        **without_labels(found, labels, len(problem.class_names), known.certain is not None),
+    }
     if not config.finetune:
         return Ensemble(tuple(phases.by_texts(prompted[i]) for i in both), said)
     return Ensemble(tuple(phases.tuned(found[i], prompted[i], i) for i in both), said)

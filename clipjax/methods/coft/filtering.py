@@ -26,7 +26,7 @@ class Judged(NamedTuple):
     """What is proposed for each image, and what becomes of it.
 
     `clean` is the validator's probability that the proposal is right and `complement` that another class, drawn at
-    random, is; `confidence` is the proposer's softmax.
+    random, is; `confidence` is the proposer's softmax. Labels that were `told` are somebody else's.
     """
 
     labels: Int[np.ndarray, " images"]
@@ -34,6 +34,7 @@ class Judged(NamedTuple):
     clean: Float[np.ndarray, " images"]
     complement: Float[np.ndarray, " images"]
     confidence: Float[np.ndarray, " images"]
+    told: Bool[np.ndarray, " images"]
 
 
 def judged(
@@ -67,9 +68,7 @@ def judged(
         found = found._replace(accepted=found.confidence >= threshold)
     elif validation == "none":
         found = found._replace(accepted=np.ones_like(found.accepted))
-    if certain and said is not None:
-        found = found._replace(accepted=found.accepted | (said != UNKNOWN))
-    return found
+    return found._replace(accepted=found.accepted | found.told) if certain else found
 
 
 def positive_predictions(model: Prompted, scale: float) -> Predicted:
@@ -87,9 +86,8 @@ def _judge(images, texts, validator_images, validator_texts, scale, said, first)
     positive = scale * cosines(validator_images, validator_texts[0])
     negative = scale * cosines(validator_images, validator_texts[1])
     classes = scores.shape[1]
-    proposer = scores
-    if said is not None:
-        proposer = jnp.where((said == UNKNOWN)[:, None], scores, jax.nn.one_hot(said, classes))
+    told = jnp.zeros(len(scores), bool) if said is None else said != UNKNOWN
+    proposer = scores if said is None else jnp.where(told[:, None], jax.nn.one_hot(said, classes), scores)
     labels, accepted = cross_accept(proposer, positive, negative)
     clean = jnp.exp(clean_log_probability(positive, negative))
     at = lambda values, chosen: jnp.take_along_axis(values, chosen[:, None], axis=1)[:, 0]
@@ -100,6 +98,7 @@ def _judge(images, texts, validator_images, validator_texts, scale, said, first)
         "clean": at(clean, labels),
         "complement": at(clean, draw_complements(key, labels, classes)),
         "confidence": at(jax.nn.softmax(scores, axis=1), labels),
+        "told": told,
     }
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from clipjax.data.source import UNKNOWN
 from clipjax.methods.coft.filtering import Judged
 
 BINS = 10
@@ -17,23 +16,23 @@ def without_labels(
     found: Sequence[Judged],
     predicted: Sequence[Int[np.ndarray, " images"]],
     classes: int,
-    certain: Int[np.ndarray, " images"] | None = None,
+    certain: bool = False,
 ) -> dict[str, Any]:
     """Say of each model's proposals how many were accepted and what was made of them; nothing here knows a label.
 
     `empty_classes` are those of which nothing was accepted: the head does not learn them. The histograms are of the
     validator's probabilities that the proposal, and that another class, is right. Models agree by what they `predicted`
-    themselves, which need not be what was proposed: labels that were given are the same for both. Images whose label is
-    `certain` count for `empty_classes` alone: nothing was to be decided about them.
+    themselves, which need not be what was proposed: labels that were told are the same for both. Where these are `certain`,
+    they count for `empty_classes` alone: nothing was to be decided about them.
     """
-    open_ = np.ones(len(predicted[0]), bool) if certain is None else certain == UNKNOWN
-    share = lambda right: round(float(right[open_].mean()), 4) if open_.any() else None
+    judged = ~found[0].told if certain else np.ones(len(predicted[0]), bool)
+    share = lambda kept: round(float(kept[judged].mean()), 4) if judged.any() else None
     accepted = [np.bincount(one.labels[one.accepted], minlength=classes) for one in found]
     said: dict[str, Any] = {
         "accepted": [share(one.accepted) for one in found],
         "empty_classes": [int((counts == 0).sum()) for counts in accepted],
-        "clean_of_proposals": [_histogram(one.clean[open_]) for one in found],
-        "clean_of_complements": [_histogram(one.complement[open_]) for one in found],
+        "clean_of_proposals": [_histogram(one.clean[judged]) for one in found],
+        "clean_of_complements": [_histogram(one.complement[judged]) for one in found],
     }
     if len(found) > 1:
         said["models_agree"] = share(predicted[0] == predicted[1])

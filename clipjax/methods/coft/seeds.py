@@ -36,6 +36,8 @@ class Known(NamedTuple):
 def with_shots(problem: Problem, labels: Labels) -> tuple[Problem, Known]:
     """Return the problem with its shots among the images, each image once, and what is known about these.
 
+    Shots that are none of the images follow these.
+
     "clean" labels are right and "noisy" ones proposals for the shots, which then are all the images there are;
     "ignored" shots are left out.
 
@@ -51,12 +53,13 @@ def with_shots(problem: Problem, labels: Labels) -> tuple[Problem, Known]:
         return problem, Known()
     if labels == "ignored":
         return dataclasses.replace(problem, shots=None), Known()
-    labelled = set(_names(shots))
-    rows = [row for row, name in enumerate(_names(problem.images)) if name not in labelled]
-    parts = [shots, problem.images.select(rows)] if rows else [shots]
-    certain = np.full(len(shots) + len(rows), UNKNOWN, np.int32)
-    certain[: len(shots)] = shots.labels
-    images = joined(problem.images.name, parts)
+    label_of = dict(zip(_names(shots), shots.labels.tolist()))
+    known = [label_of.pop(name, UNKNOWN) for name in _names(problem.images)]
+    others = [row for row, name in enumerate(_names(shots)) if name in label_of]
+    images, added = problem.images, shots.select(others)
+    if others:
+        images = joined(images.name, [images, added])
+    certain = np.concatenate([np.array(known, np.int32), added.labels])
     return dataclasses.replace(problem, images=images, shots=None), Known(certain=certain)
 
 
