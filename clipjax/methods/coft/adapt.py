@@ -30,11 +30,8 @@ def adapt(problem: Problem, config: Config, run: Run) -> Ensemble:
         prompted = [phases.prompted(*chosen[i], turn, i) for i in both]
         predicted = [positive_predictions(prompted[i], phases.scale) for i in both]
     found = [phases.judged(prompted, i, known) for i in both]
-    labels = [each.labels for each in predicted]
-    said = {
-        "images": len(scored.images),
-        **without_labels(found, labels, len(problem.class_names), known.certain is not None),
-    }
+    labels, certain = [each.labels for each in predicted], known.certain is not None
+    said = {"images": len(scored.images), **without_labels(found, labels, len(problem.class_names), certain)}
     if not config.finetune:
         return Ensemble(tuple(phases.by_texts(prompted[i]) for i in both), said)
     return Ensemble(tuple(phases.tuned(found[i], prompted[i], i) for i in both), said)

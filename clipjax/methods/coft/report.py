@@ -22,8 +22,8 @@ def without_labels(
 
     `empty_classes` are those of which nothing was accepted: the head does not learn them. The histograms are of the
     validator's probabilities that the proposal, and that another class, is right. Models agree by what they `predicted`
-    themselves, which need not be what was proposed: labels that were told are the same for both. Where these are `certain`,
-    they count for `empty_classes` alone: nothing was to be decided about them.
+    themselves, which need not be what was proposed: labels that were told are the same for both. Where these are
+    `certain`, they count for `empty_classes` alone: nothing was to be decided about them.
     """
     judged = ~found[0].told if certain else np.ones(len(predicted[0]), bool)
     share = lambda kept: round(float(kept[judged].mean()), 4) if judged.any() else None
