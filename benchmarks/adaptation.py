@@ -25,13 +25,14 @@ from benchmarks.adaptation_variants import CHOSEN, GRIDS, STUDIES, VARIANTS
 from benchmarks.testbed_domains import DEVELOPMENT, DOMAINS, open_domain, told
 from benchmarks.timing import machine
 from clipjax.classify.classifier import Classifier
+from clipjax.classify.embed import score_images, score_members
 from clipjax.classify.ensemble import Ensemble
-from clipjax.cli.adapt import measured, nested
+from clipjax.cli.adapt import nested
 from clipjax.cli.problem_files import Opened
+from clipjax.data.source import ImageSource
 from clipjax.evaluation.pseudo_labels import quality
 from clipjax.methods import latteclip
 from clipjax.methods.adapt import adapt
-from clipjax.progress import silent
 from clipjax.training.fit import Pace
 from clipjax.training.metrics import Entry
 from clipjax.training.run import Run
@@ -100,13 +101,14 @@ def run(opened: Opened, method: str, settings: dict[str, Any], folder: Path | No
     start = time.monotonic()
     classifier = adapt(method, opened.problem, run=Run(folder, sinks=(remember,), pace=Pace(log_every=1)), **settings)
     seconds = time.monotonic() - start
-    top1 = _top1(classifier, opened)
-    found: dict[str, Any] = {"top1": top1, "seconds": round(seconds, 1)}
-    if isinstance(classifier, Ensemble):
-        found["members"] = [_top1(member, opened) for member in classifier.members]
+    assert opened.test is not None
+    scores, members, _ = score_members(classifier, opened.test)
+    found: dict[str, Any] = {"top1": _top1(scores, opened.test), "seconds": round(seconds, 1)}
+    if members:
+        found["members"] = [_top1(member, opened.test) for member in members]
     else:
         # what the adapted text tower says of the class names, in place of the method's own class weights
-        found["top1_by_texts"] = _top1(opened.problem.text_classifier(classifier.params), opened)
+        found["top1_by_texts"] = top1(opened.problem.text_classifier(classifier.params), opened.test)
     if folder is not None:
         found["judged"] = judged(folder, opened)
         for stage in (folder / "stages").glob("tune-*"):
@@ -129,9 +131,13 @@ def _judged(folder: Path | None) -> list[Path]:
     return [] if folder is None else sorted((folder / "once").glob("judged-*.npz"))
 
 
-def _top1(classifier: Classifier | Ensemble, opened: Opened) -> float:
-    assert opened.test is not None
-    return measured(classifier, opened.test, silent).document()["top1"]
+def top1(classifier: Classifier | Ensemble, test: ImageSource) -> float:
+    """Measure a classifier, in percent."""
+    return _top1(score_images(classifier, test)[0], test)
+
+
+def _top1(scores: np.ndarray, test: ImageSource) -> float:
+    return 100 * float(np.mean(scores.argmax(1) == test.labels))
 
 
 def watched(opened: Opened, seen: dict[int, dict[str, float]]) -> dict[str, Any]:

@@ -20,12 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.adaptation import run
+from benchmarks.adaptation import run, top1
 from benchmarks.adaptation_variants import COFT
 from benchmarks.testbed_domains import DATA, open_domain
 from benchmarks.timing import machine
 from clipjax.classify.problem import Student
-from clipjax.cli.adapt import measured
 from clipjax.cli.problem_files import Opened, ProblemFiles, labelled, open_problem
 from clipjax.data.classes import read_classes
 from clipjax.data.source import ImageSource
@@ -136,7 +135,7 @@ def result(work: Path, setting: str, seed: int, trial: Trial, folder: Path) -> d
     for known in map(json.loads, lines):
         if about.items() <= known.items():
             return known
-    zero_shot = measured(opened.problem.zero_shot, opened.test, silent).document()["top1"]
+    zero_shot = top1(opened.problem.zero_shot, opened.test)
     shared = folder if method == "coft" else None
     found = {**about, "zero_shot": zero_shot, **run(opened, method, {**settings, "seed": seed}, shared)}
     with path.open("a", encoding="utf-8") as file:

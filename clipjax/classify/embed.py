@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from clipjax.classify.classifier import Classifier
-from clipjax.classify.ensemble import Ensemble
+from clipjax.classify.ensemble import Ensemble, mean_vote
 from clipjax.data.loader import BadImage, image_batches
 from clipjax.data.source import ImageSource
 from clipjax.errors import ConfigError
@@ -71,6 +71,25 @@ def score_images(
     encode = lambda pixels: classifier.scores(normalised(model, pixels))
     stream = _encoded_batches(encode, model, source, batch_size, skip_bad)
     return _collected(progress(stream, total=len(source), label="encoding images", step=batch_size))
+
+
+def score_members(
+    classifier: Classifier | Ensemble, source: ImageSource, *, progress: Progress = silent
+) -> tuple[Float[np.ndarray, "images classes"], list[Float[np.ndarray, "images classes"]], np.ndarray]:
+    """Score a source's images by a classifier and, if it is an ensemble, by each member, whose images are read once.
+
+    Returns:
+      The scores, those of the members, and the positions in the source that they belong to.
+
+    Raises:
+      DataError: an image cannot be decoded.
+    """
+    if not isinstance(classifier, Ensemble):
+        scores, indices, _ = score_images(classifier, source, progress=progress)
+        return scores, [], indices
+    found = [score_images(member, source, progress=progress) for member in classifier.members]
+    each = [scores for scores, _, _ in found]
+    return np.asarray(mean_vote(jnp.stack(each))), each, found[0][1]
 
 
 def image_embedding_batches(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from clipjax.cli.problem_files import Opened
     from clipjax.cli.run_settings import RunSettings
     from clipjax.data.source import ImageSource
-    from clipjax.evaluation.accuracy_report import AccuracyReport
     from clipjax.inputs.tokenizer import Tokenizer
 
 
@@ -165,22 +164,21 @@ def _before_and_after(
     """Measure zero-shot and adapted classifier on test images, and keep what both say of each."""
     import jax
 
-    from clipjax.classify.embed import score_images
-    from clipjax.classify.ensemble import Ensemble
+    from clipjax.classify.embed import score_images, score_members
     from clipjax.cli.console import progress
     from clipjax.evaluation.accuracy_report import accuracy_report
     from clipjax.evaluation.image_by_image import predictions_of, write_predictions
 
     problem = opened.problem
     before, rows, _ = score_images(problem.text_classifier(problem.params), test, progress=progress)
-    after, _, _ = score_images(classifier, test, progress=progress)
+    after, members, _ = score_members(classifier, test, progress=progress)
     labels, names = test.labels[rows], classifier.class_names
     document: dict[str, Any] = {
         "before": accuracy_report(before, labels, names).document(),
         "after": accuracy_report(after, labels, names).document(),
     }
-    if isinstance(classifier, Ensemble):
-        document["members"] = [measured(member, test, progress).document() for member in classifier.members]
+    if members:
+        document["members"] = [accuracy_report(member, labels, names).document() for member in members]
     if jax.process_index() == 0:
         ids = [test.ids[int(row)] for row in rows]
         write_predictions(folder, predictions_of(ids, labels, before, after), test.select(rows))
@@ -196,15 +194,6 @@ def _tokenizer(classifier: "Classifier | Ensemble", problem: "Problem") -> "Toke
     if student is None or first.params["text"] is not student.params["text"]:
         return problem.tokenizer
     return student.tokenizer or problem.tokenizer
-
-
-def measured(classifier: "Classifier | Ensemble", test: "ImageSource", progress) -> "AccuracyReport":
-    """Measure a classifier on labelled images."""
-    from clipjax.classify.embed import score_images
-    from clipjax.evaluation.accuracy_report import accuracy_report
-
-    scores, indices, _ = score_images(classifier, test, progress=progress)
-    return accuracy_report(scores, test.labels[indices], classifier.class_names)
 
 
 def nested(pairs: list[str]) -> dict[str, Any]:

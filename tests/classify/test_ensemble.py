@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from small_models import random_images, random_params
 
 from clipjax.classify.classifier import Classifier
-from clipjax.classify.embed import embed_images, score_images
+from clipjax.classify.embed import embed_images, score_images, score_members
 from clipjax.classify.ensemble import Ensemble
 from clipjax.classify.saved import load_classifier, save_classifier
 from clipjax.errors import CheckpointError, ConfigError
@@ -103,6 +103,18 @@ def test_sources_are_scored_in_batches_as_their_embeddings_are(plain, pictures):
     assert_array_equal(rows, same_rows)
     assert [bad.id for bad in skipped] == [source.ids[2]]
     assert_allclose(scores, plain.scores_of(embedded), rtol=1e-5, atol=1e-5)
+
+
+def test_members_are_scored_once_and_vote_as_the_ensemble_does(plain, head, pictures):
+    source, both = pictures(5), Ensemble((plain, head))
+    scores, members, rows = score_members(both, source)
+    assert_array_equal(rows, range(5))
+    assert_allclose(scores, score_images(both, source)[0], rtol=1e-5, atol=1e-5)
+    for member, found in zip(both.members, members, strict=True):
+        assert_allclose(found, score_images(member, source)[0], rtol=1e-5, atol=1e-5)
+    alone, none, _ = score_members(plain, source)
+    assert_array_equal(alone, score_images(plain, source)[0])
+    assert none == []
 
 
 def test_another_compute_type_reaches_every_member(plain, head):
