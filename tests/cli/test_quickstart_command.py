@@ -15,6 +15,7 @@ from clipjax.cli.main import main
 from clipjax.cli.quickstart import METHODS, digits_problem
 from clipjax.cli.quickstart_texts import digit_texts
 from clipjax.data.digits import handwritten_digits
+from clipjax.progress import silent
 from clipjax.weights.embedded import EMBEDDED
 from clipjax.weights.load import load
 
