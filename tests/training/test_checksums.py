@@ -7,6 +7,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from clipjax.parallel.mesh import make_mesh
+from clipjax.training import checksums as module
 from clipjax.training.checksums import checksums, digest
 
 TYPES = ["float32", "bfloat16", "float16", "int32", "uint32", "int8", "uint8", "bool", "float8_e4m3fn"]
@@ -41,6 +42,19 @@ def test_the_sum_does_not_depend_on_where_the_pieces_are(data, fsdp, spec):
     mesh = make_mesh(data=data, fsdp=fsdp, devices=jax.devices()[: data * fsdp])
     values = array(np.dtype("float32"))
     assert checksums({"x": jax.device_put(values, NamedSharding(mesh, spec))}) == checksums({"x": values})
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(), (7,), (3, 5, 2)])
+def test_large_leaves_are_summed_on_devices_to_the_same_number(dtype, shape, monkeypatch):
+    values = array(np.dtype(getattr(ml_dtypes, dtype, dtype)), shape)
+    small = checksums({"x": values})
+    monkeypatch.setattr(module, "SMALL", 0)
+    assert checksums({"x": values}) == checksums({"x": jnp.asarray(values)}) == small
+
+
+def test_numbers_of_python_have_the_sum_that_they_have_in_a_state():
+    assert checksums({"x": 3, "y": 0.5}) == checksums({"x": jnp.int32(3), "y": jnp.float32(0.5)})
 
 
 def test_numpy_scalars_and_arrays_of_one_number_have_the_sum_of_device_arrays():
