@@ -164,7 +164,10 @@ def written(photos: Photos, chosen: Int[np.ndarray, " chosen"], count: int, seed
         Question("difference", (ids[i], ids[j]), "", pictures=lambda i=i, j=j: [image(i), image(j)])
         for i, j in pairs.tolist()
     ]
-    return pairs, [answer.text for answer in GrammarWriter(aspects=ASPECTS).answers(asked)]
+    texts = [answer.text for answer in GrammarWriter(aspects=ASPECTS).answers(asked)]
+    # of photographs that are alike in all aspects there is nothing to say
+    told = [place for place, text in enumerate(texts) if text]
+    return pairs[told], [texts[place] for place in told]
 
 
 def adapted(photos: Photos, train, pairs, sentences: list[str], settings: dict[str, Any], folder: Path) -> Any:

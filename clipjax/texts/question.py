@@ -37,12 +37,14 @@ class Question:
 class Answer:
     """What came back: a text, or the reason why there is none.
 
+    `error` says why the question got no answer; `rejected` names the rule by which it has none, whoever asks again.
     `tokens` is what it cost, where that is known, and `requests` how often it was asked.
     """
 
     question: Question
     text: str = ""
     error: str | None = None
+    rejected: str | None = None
     tokens: int = 0
     requests: int = 1
 
@@ -79,7 +81,9 @@ def record_of(answer: Answer, writer: Writer, *, text: str | None = None, reject
     `text` is the cleaned one, where that differs; `rejected` names the rule that finds it of no use.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    error = answer.error if answer.error is not None or answer.text.strip() else "the answer is empty"
+    rejected = rejected or answer.rejected
+    answered = answer.error is not None or rejected is not None or answer.text.strip()
+    error = answer.error if answered else "the answer is empty"
     kept = answer.text if text is None else text
     useless = error is not None or rejected is not None
     raw = answer.text if answer.text.strip() and (useless or kept != answer.text) else None

@@ -1,15 +1,21 @@
 """Sentences that compare two pictures in one aspect say what is true of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from clipjax.errors import ConfigError
-from clipjax.texts.compared import ASPECTS, amount, chosen_aspect, comparison
+from clipjax.texts.collected import read_texts
+from clipjax.texts.compared import ASPECTS, amount, chosen_aspect, comparison, has_more
 from clipjax.texts.differences import clean_difference
+from clipjax.texts.generate import generate
 from clipjax.texts.measured import COLOURS, measure
 from clipjax.texts.orientation import swapped
 from clipjax.texts.question import Question
+from clipjax.texts.statistics import statistics
+from clipjax.texts.store import TextStore
 from clipjax.texts.writers.grammar import GrammarWriter
 
 
@@ -60,6 +66,43 @@ def test_only_aspects_in_which_pictures_plainly_differ_are_drawn():
 def test_pictures_that_hardly_differ_are_compared_in_what_differs_most():
     first, second = (measure(Image.new("RGB", (32, 32), (value, value, value))) for value in (120, 126))
     assert chosen_aspect(first, second, ("detail", "light", "red"), "any") == "light"
+
+
+@pytest.mark.parametrize("aspects", [ASPECTS, ("light",), ()], ids=["all", "one", "none"])
+def test_of_pictures_that_are_alike_nothing_is_said_and_the_question_is_rejected(aspects, tmp_path):
+    alike, other = plain("grey"), Image.new("RGB", (7, 90), COLOURS["grey"])
+    asked = [
+        Question("difference", ("a", "b"), "?", pictures=lambda: [alike, other]),
+        Question("difference", ("a", "c"), "?", pictures=lambda: [alike, plain("white")]),
+    ]
+    store, writer = TextStore(tmp_path / "texts", create=True), GrammarWriter(aspects=aspects)
+    outcome = generate(store, writer, asked, clean={"difference": clean_difference})
+    assert (outcome.answered, outcome.rejected, outcome.failed) == (1, 1, 0)
+    (found,) = statistics([*store.records(state="rejected")])
+    assert found.rejected == 1 and found.errors == {"are alike": 1}
+    assert list(read_texts(store.path).pairs()) == [("a", "c")]
+    assert generate(store, writer, asked).known == 2
+
+
+def test_what_rounding_may_have_made_is_no_difference():
+    grey = measure(plain("grey"))
+    nearly, visibly = (dataclasses.replace(grey, light=grey.light + apart) for apart in (1e-4, 1e-2))
+    assert has_more(nearly, grey, "light") is None and has_more(grey, nearly, "light") is None
+    assert has_more(visibly, grey, "light") is True and has_more(grey, visibly, "light") is False
+
+
+def test_a_whole_contrast_leaves_out_what_two_pictures_share():
+    bright, dark = (Image.new("RGB", (32, 32), colour) for colour in ((0, 0, 250), (0, 0, 180)))
+    blue = measure(bright)
+    assert blue.detail == measure(dark).detail == 0 and blue.light > measure(dark).light
+    text = written((), bright, dark)
+    assert text.startswith("The first image is brighter, ") and "detail than" not in text
+
+
+def test_equal_captions_are_no_difference():
+    question = Question("difference", ("a", "b"), "?", given=("A dog.", "a dog"))
+    (answer,) = GrammarWriter().answers([question])
+    assert (answer.text, answer.rejected) == ("", "are_alike")
 
 
 def test_other_aspects_are_another_writer():

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from clipjax.errors import ClipjaxError, ConfigError
-from clipjax.texts.compared import ASPECTS, amount, chosen_aspect, comparison
+from clipjax.texts.compared import ASPECTS, chosen_aspect, comparison, has_more
 from clipjax.texts.measured import Properties, common, measure
 from clipjax.texts.question import Answer, Question
 
@@ -38,7 +38,8 @@ class GrammarWriter:
     `attributes` are phrases for each class, of which class descriptions are made. `images` are phrases for
     images of which more is known than their pixels, by id: what a procedural world drew, or the attributes
     that a data set lists. The pixels of others are measured. With `aspects` (see `compared.ASPECTS`) a difference of
-    two pictures is one short sentence about one of them.
+    two pictures is one short sentence about one of them. A pair that is alike in all that would be compared has no
+    difference, and the question is rejected.
     """
 
     attributes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
@@ -83,9 +84,11 @@ class GrammarWriter:
             except ClipjaxError as error:
                 yield Answer(question, error=str(error))
                 continue
-            yield Answer(question, self._text(question, pictures))
+            text = self._text(question, pictures)
+            yield Answer(question, rejected="are_alike") if text is None else Answer(question, text)
 
-    def _text(self, question: Question, pictures: Sequence[Image.Image]) -> str:
+    def _text(self, question: Question, pictures: Sequence[Image.Image]) -> str | None:
+        """Write the text; None where two subjects have no difference to write about."""
         kind, given = question.kind, question.given
         if kind == "template":
             return "\n".join(_TEMPLATES)
@@ -96,6 +99,8 @@ class GrammarWriter:
             return f"{question.subjects[0]}, which has {phrases[question.sample % len(phrases)]}."
         if kind == "difference" and len(given) == 2:
             first, second = map(_inside, given)
+            if first == second:
+                return None
             return f"The first image shows {first}, while the second image shows {second}."
         if question.pictures is not None and (text := self._known(question)):
             return text
@@ -112,9 +117,10 @@ class GrammarWriter:
             "texts or attributes of the classes, or another writer"
         )
 
-    def _compared(self, question: Question, first: Properties, second: Properties) -> str:
+    def _compared(self, question: Question, first: Properties, second: Properties) -> str | None:
         aspect = chosen_aspect(first, second, self.aspects, "\n".join(question.subjects))
-        return comparison(aspect, more=amount(first, aspect) > amount(second, aspect))
+        more = has_more(first, second, aspect)
+        return None if more is None else comparison(aspect, more=more)
 
     def _known(self, question: Question) -> str | None:
         """Write from what is known of all the images, where something is."""
@@ -149,14 +155,14 @@ def _coloured(p: Properties) -> str:
     return f"mainly {' and '.join(p.colours)}" if p.colours else "none of them much more than others"
 
 
-def _contrast(first: Properties, second: Properties) -> str:
-    lighter = "brighter" if first.light > second.light else "darker"
-    busier = "more" if first.detail > second.detail else "less"
+def _contrast(first: Properties, second: Properties) -> str | None:
     sides = [f"{_coloured(p)} with {p.texture}" for p in (first, second)]
-    return (
-        f"The first image is {lighter}, {sides[0]}, and shows {busier} detail than the other, "
-        f"while the second image is {sides[1]}."
-    )
+    lighter, busier = (has_more(first, second, aspect) for aspect in ("light", "detail"))
+    if lighter is None and busier is None and sides[0] == sides[1]:
+        return None
+    light = "" if lighter is None else "brighter, " if lighter else "darker, "
+    detail = "" if busier is None else f", and shows {'more' if busier else 'less'} detail than the other"
+    return f"The first image is {light}{sides[0]}{detail}, while the second image is {sides[1]}."
 
 
 def _inside(sentence: str) -> str:
