@@ -292,7 +292,8 @@ def test_baselines_and_the_caption_term_read_the_texts_of_their_kind(world):
 def test_baselines_and_extensions_train_on_what_they_say(world, settings):
     common = {"epochs": 1, "batch_size": 24, "pairs": 48, "optimizer": {"lr": 1e-3}}
     found = tuned(world, **common | settings)
-    assert found.provenance["sentences"] == (96 if settings.get("swap") else 48)
+    said: dict[str, Any] = found.provenance
+    assert (said["sentences"], said.get("swapped")) == ((96, 48) if settings.get("swap") else (48, None))
     before, after = (leaves(params["text"]["blocks"]) for params in (world.params, found.params))
     assert all(np.abs(after[name] - before[name]).max() > 1e-4 for name in before if "key/bias" not in name)
 
@@ -355,6 +356,7 @@ def test_an_image_whose_embedding_has_no_direction_is_named(world, monkeypatch, 
         ({"learning_rates": (1e-8, 1e-7)}, "set held_out"),
         ({"temperatures": (0.0,)}, "each must be above 0"),
         ({"temperature": 0.0}, "above 0"),
+        ({"epochs": 0}, r"the setting epochs is 0\.0; it must be above 0"),
         ({"learn_from": "captions", "swap": True}, "not for captions"),
         ({"images": 1}, "at least 2"),
         ({"kind": "mse"}, "'contrastive', 'squared'"),

@@ -118,7 +118,8 @@ def prepare(problem: Problem, config: Config, run: Run) -> Prepared:
             "out; write about more pairs, or set held_out nearer to one half"
         )
     if config.swap:
-        train = with_swapped(train)
+        before, train = len(train.texts), with_swapped(train)
+        counts["swapped"] = len(train.texts) - before
     counts["sentences"] = len(train.texts)
     counts["sentences_cut"] = _cut_off(problem, train)
     captions = None

@@ -29,7 +29,8 @@ class Config:
     The share `held_out` of the images, and every pair with one of them, is kept from training: pairs of two such
     images tell by their difference accuracy what was learnt. Of `learning_rates` and `temperatures`, where there are
     several, the best by that measure is kept. `mix` interpolates between the params before (0) and after (1). A rate
-    that falls exponentially does so after each epoch, unless the optimiser names a number of steps.
+    that falls exponentially does so after each epoch, unless the optimiser names a number of steps. A part of an
+    epoch, be it ever so small, is at least one step.
     """
 
     learn_from: Source = "differences"
@@ -55,9 +56,9 @@ class Config:
     def __post_init__(self):
         check_range(self, 2, math.inf, "images")
         check_range(self, 1, math.inf, "pairs", "batch_size")
-        check_range(self, 0, math.inf, "epochs", "caption_weight", "seed")
+        check_range(self, 0, math.inf, "caption_weight", "seed")
         check_range(self, 0, 1, "mix", "held_out")
-        for name in ("temperature", "caption_temperature"):
+        for name in ("epochs", "temperature", "caption_temperature"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"the setting {name} is {getattr(self, name)}; it must be above 0")
         for name in ("learning_rates", "temperatures"):
