@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from clipjax.cli import (
     adapt,
+    comparative,
     compare,
     convert,
     data,
@@ -49,6 +50,7 @@ SUBCOMMANDS = (
     retrieve,
     rank,
     differences,
+    comparative,
     probe,
     adapt,
     predict,

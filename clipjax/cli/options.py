@@ -1,6 +1,7 @@
 """Options that several subcommands share, and what they stand for."""
 
 import argparse
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from clipjax.models.clip import CLIP, Params
     from clipjax.models.config import CLIPConfig
 
-_INPUTS = ("weights", "classifier", "images", "anchors", "splits_file", "classes", "template", "descriptions", "texts")
+_INPUTS = (
+    "weights", "classifier", "images", "anchors", "like", "splits_file", "classes", "template", "descriptions", "texts",
+)  # fmt: skip
 """The arguments that name what a command reads."""
 
 IMAGES_HELP = "a folder of class folders, a flat folder, a tar, or a TFDS data set prepared as array_record"
@@ -25,6 +28,25 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
+
+
+def share(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    number = finite(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return number
+
+
+def finite(text: str) -> float:
+    """Parse a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
 
 
 def natural(text: str) -> int:

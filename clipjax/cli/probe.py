@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _parts(args: argparse.Namespace, source: "ImageSource") -> "dict[str, ImageSource]":
-    from clipjax.cli.options import conditions
+    from clipjax.cli.parts import part_of
     from clipjax.data.source import UNKNOWN
     from clipjax.data.splits import few_shot
     from clipjax.errors import DataError
@@ -112,13 +112,7 @@ def _parts(args: argparse.Namespace, source: "ImageSource") -> "dict[str, ImageS
     for name, pair in (("train", args.train), ("test", args.test), ("val", args.val)):
         if pair is None:
             continue
-        condition = conditions([pair], f"--{name}")
-        if "split" in condition and not any(source.splits):
-            raise DataError(
-                f"{source.name}: has no splits, so none is {pair}; use folders train/ and test/, --splits-file, "
-                "or choose by other columns with --train and --test"
-            )
-        parts[name] = source.where(**condition)
+        parts[name] = part_of(source, name, pair)
         if (parts[name].labels == UNKNOWN).any():
             raise DataError(
                 f"{source.name}: {name} images without a label; a probe needs class folders or a manifest with labels"

@@ -10,6 +10,7 @@ from clipjax.cli.options import (
     add_json,
     add_weights,
     check_output,
+    finite,
     given,
     load_model,
     load_text_side,
@@ -19,7 +20,7 @@ from clipjax.cli.options import (
     report_skipped,
     skipped_as_json,
 )
-from clipjax.errors import DataError
+from clipjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,8 @@ def add_parser(commands) -> None:
         "rank",
         help="order images by a sentence that says how a first image differs from a second",
         description="Order images by how well a difference sentence fits each of them as the first image and the "
-        "others, or some anchors, as the second. Write a page with the pictures, or CSV.",
+        "others, or some anchors, as the second; or by how much they are like one image, changed as the sentence says. "
+        "Write a page with the pictures, or CSV.",
     )
     add_weights(parser)
     add_images(parser)
@@ -44,6 +46,13 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--anchors", type=given, metavar="PATH", help="images to compare with (default: all others of --images)"
+    )
+    parser.add_argument(
+        "--like", type=given, metavar="ID|FILE",
+        help="order by likeness to this image, moved along the sentence: this image, but at night",
+    )  # fmt: skip
+    parser.add_argument(
+        "--strength", type=finite, metavar="S", help="how far --like is moved; 1 is the image's own length (default: 1)"
     )
     parser.add_argument(
         "--truth", type=given, metavar="COLUMN",
@@ -62,13 +71,19 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.classify.embed import embed_images, embed_texts
     from clipjax.cli.console import note, print_json, progress
     from clipjax.data.opening import open_source
+    from clipjax.evaluation.analogies import likeness, moved_queries
     from clipjax.evaluation.ranking import difference_scores, kendall_tau, ranked
     from clipjax.evaluation.ranking_page import Place, ranking_page
     from clipjax.outputs import new_file
 
+    if args.like is None and args.strength is not None:
+        raise ConfigError("--strength says how far the image of --like is moved; give one, or leave it out")
+    if args.like is not None and args.anchors is not None:
+        raise ConfigError("--anchors are compared with by the sentence alone; leave them out, or leave out --like")
     if args.output is not None:
         check_output(args, args.output, "file")
     source = open_images(args)
+    asked, own = (None, None) if args.like is None else _query(args, source)
     truth = None if args.truth is None else numbers_of(source, args.truth)
     anchors = None if args.anchors is None else open_source(args.anchors, progress=progress)
     model, params = load_model(args, needs=("vision", "text"))
@@ -79,7 +94,13 @@ def run(args: argparse.Namespace) -> None:
     rows, kept, skipped = embed(source, args.skip_bad)
     beside = None if anchors is None else embed(anchors, False)[0]
     sentence = embed_texts(model, params, tokenizer, [args.difference])[0]
-    scores = difference_scores(rows, sentence, beside)
+    if asked is None:
+        scores = difference_scores(rows, sentence, beside)
+    else:
+        others = kept != (-1 if own is None else own)
+        strength = 1.0 if args.strength is None else args.strength
+        query = moved_queries(embed(asked, False)[0], sentence, strength=strength)
+        kept, scores = kept[others], likeness(query, rows[others])[0]
     tau = None if truth is None else _tau(kendall_tau(scores, truth[kept]))
     order = ranked(scores)
     row_at: list[int] = kept[order].tolist()
@@ -91,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
         page = ranking_page(
             places,
             lambda place: source.image(row_at[place.rank - 1]),
-            title=args.difference,
+            title=args.difference if args.like is None else f"{args.like}, but: {args.difference}",
             note=_said(args, len(places), tau),
             shown=args.shown,
             truth_name=args.truth or "",
@@ -130,12 +151,37 @@ def numbers_of(source: "ImageSource", column: str) -> "Float[np.ndarray, ' image
     return numbers
 
 
+def _query(args: argparse.Namespace, source: "ImageSource") -> "tuple[ImageSource, int | None]":
+    """Find the image of --like, and where it is among the images, of which it is then left out.
+
+    Raises:
+      DataError: there is no such image, or no other.
+    """
+    from pathlib import Path
+
+    from clipjax.data.image_names import ImageNames
+    from clipjax.data.source import memory_source
+    from clipjax.data.textfile import existing_path
+
+    path, root = existing_path(args.like), Path(args.images).expanduser().resolve()
+    inside = path is not None and path.resolve().is_relative_to(root)
+    named = path.resolve().relative_to(root).as_posix() if path is not None and inside else args.like
+    place = ImageNames(source.ids).place(named)
+    if place is not None:
+        if len(source) == 1:
+            raise DataError(f"{source.name}: holds no other image than {args.like!r}; give more to order")
+        return source.select([place]), place
+    if path is None or not path.is_file():
+        raise DataError(f"--like {args.like}: neither an image of {source.name} nor a file; give an id, or a path")
+    return memory_source([path.read_bytes()], ids=[path.name], name=str(path)), None
+
+
 def _tau(tau: float) -> float | None:
     return None if tau != tau else tau
 
 
 def _said(args: argparse.Namespace, images: int, tau: float | None) -> str:
-    beside = f"the images of {args.anchors}" if args.anchors else "each other"
+    beside = f"the images of {args.anchors}" if args.anchors else args.like or "each other"
     measured = f" {_told(args.truth, tau)}." if args.truth else ""
     return f"{images:,} images of {args.images}, compared with {beside} by {args.weights}.{measured}"
 

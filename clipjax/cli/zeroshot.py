@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from clipjax.cli.classification import add_outcome, check_output_of
 from clipjax.cli.options import (
@@ -13,6 +14,10 @@ from clipjax.cli.options import (
     note_cut_texts,
     open_images,
 )
+
+if TYPE_CHECKING:
+    from clipjax.data.classes import ClassList
+    from clipjax.data.source import ImageSource
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
@@ -37,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.data.textfile import examples
 
     check_output_of(args)
-    source, classes, texts = _classes_and_texts(args)
+    source, classes, texts = classes_and_texts(args)
     labels = labels_of(source, classes, by_position=args.by_position) if args.labels else None
     model, params = load_model(args, needs=("vision", "text"))
     tokenizer = load_text_side(args, model)
@@ -53,7 +58,12 @@ def run(args: argparse.Namespace) -> None:
     classify(args, classifier, source, labels, title=f"zero-shot on {source.name} with {args.weights}", remarks=remarks)
 
 
-def _classes_and_texts(args: argparse.Namespace):
+def classes_and_texts(args: argparse.Namespace) -> "tuple[ImageSource, ClassList, list[list[str]]]":
+    """Open the images, read or find the classes, and list the texts of each.
+
+    Raises:
+      DataError: files that cannot be read, or classes without a text.
+    """
     from clipjax.classify.class_texts import class_list_of, class_texts
     from clipjax.data.classes import read_classes, read_descriptions, read_templates
 

@@ -153,7 +153,7 @@ def labels_for(
             f"{source.name}: {unlabelled} of {len(source)} images have no label; "
             "give class folders or a manifest with labels, or select the labelled images"
         )
-    positions_of = _positions(class_list)
+    positions_of = positions_by_name(class_list)
     pairs = list(zip(source.labels.tolist(), source.classnames))
     known = {name: positions_of(name) for name in dict.fromkeys(source.classnames)}
     meant = {(label, name): _meant(known[name], label, source.explicit_labels) for label, name in dict.fromkeys(pairs)}
@@ -217,7 +217,7 @@ def _template(template: Any, place: str) -> str:
     return filled
 
 
-def _positions(class_list: ClassList) -> Callable[[str], set[int]]:
+def positions_by_name(class_list: ClassList) -> Callable[[str], set[int]]:
     """Index the classes by what people may call them; several classes may go by one name."""
     exact: dict[str, set[int]] = {}
     for position, (name, synonyms) in enumerate(zip(class_list.names, class_list.prompt_names)):

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipjax.errors import DataError
+from clipjax.evaluation.directions import directions
 
 
 def moved_queries(
@@ -14,7 +15,15 @@ def moved_queries(
     With the sentence "the first image is at night, the second by day", a query finds what the image would be as first.
     For two descriptions take the difference of their embeddings.
     """
-    return _unit(_unit(np.asarray(images)) + strength * _unit(np.asarray(difference)[None]))
+    moved = directions(images, "images") + strength * directions(np.asarray(difference)[None], "the difference")
+    return directions(moved, "moved images")
+
+
+def likeness(
+    queries: Float[np.ndarray, "queries dim"], gallery: Float[np.ndarray, "images dim"]
+) -> Float[np.ndarray, "queries images"]:
+    """Compare each query with each image: their cosine."""
+    return directions(queries, "queries") @ directions(gallery, "images").T
 
 
 def nearest(
@@ -31,17 +40,9 @@ def nearest(
     Raises:
       DataError: fewer images than asked for.
     """
-    scores = _unit(np.asarray(queries)) @ _unit(np.asarray(gallery)).T
+    scores = likeness(queries, gallery)
     if left_out is not None:
         scores[np.arange(len(scores)), left_out] = -np.inf
     if not 1 <= count <= scores.shape[1] - (left_out is not None):
         raise DataError(f"{count} images asked for, of {scores.shape[1]} in the gallery; ask for fewer, and at least 1")
     return np.argsort(-scores, axis=1, kind="stable")[:, :count]
-
-
-def _unit(rows: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
-    wide = rows.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
-    if not (lengths > 0).all():
-        raise DataError("an embedding is zero and has no direction; leave it out")
-    return wide / lengths

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from clipjax.errors import DataError
 from clipjax.evaluation.classification import confusion_matrix, top_k_accuracy
+from clipjax.evaluation.directions import directions
 from clipjax.methods.pcclip.algorithm import comparative_weights, confused_pairs, difference_distance
 
 ALPHAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -52,8 +54,17 @@ def comparative_prompting(
     Args:
       weights: class embeddings of unit length.
       differences: embeddings of the sentences about the pairs, in their order.
+
+    Raises:
+      DataError: not one sentence for each pair, a pair of classes that do not exist, or an embedding without direction.
     """
     images, labels, pairs = np.asarray(images), np.asarray(labels), np.asarray(pairs)
+    differences = directions(differences, "sentences")
+    if pairs.shape != (len(differences), 2) or pairs.min() < 0 or pairs.max() >= len(weights):
+        raise DataError(
+            f"pairs {pairs.tolist()} and {len(differences)} sentences; give one sentence for each pair of two of the "
+            f"{len(weights)} classes, counted from 0"
+        )
     concerned = np.unique(pairs)
     inside = np.isin(labels, concerned)
     found = []
@@ -66,6 +77,11 @@ def comparative_prompting(
             subset = top_k_accuracy(scores[inside][:, concerned], places, 1)
         found.append(Comparative(alpha, top_k_accuracy(scores, labels, 1), subset))
     return found
+
+
+def best_alpha(found: Sequence[Comparative]) -> float:
+    """Choose the alpha of the highest accuracy; of equals the largest, which changes the weights least."""
+    return max(found, key=lambda one: (one.accuracy, one.alpha)).alpha
 
 
 def mean_difference_distance(

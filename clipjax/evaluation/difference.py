@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from clipjax.errors import DataError
+from clipjax.evaluation.directions import directions
 
 
 class SeedSummary(NamedTuple):
@@ -27,7 +28,7 @@ def differences_right(
     half (Sam et al., arXiv 2409.09721, section on difference-based classification).
 
     Raises:
-      DataError: not one sentence for each pair, or a pair of images that do not exist.
+      DataError: not one sentence for each pair, a pair of images that do not exist, or an embedding without direction.
     """
     pairs = np.asarray(pairs)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) != len(texts) or not len(pairs):
@@ -35,10 +36,10 @@ def differences_right(
             f"pairs {pairs.shape} and {len(texts)} sentences; give one sentence for each pair of two images"
         )
     if pairs.min() < 0 or pairs.max() >= len(images):
-        raise DataError(f"a pair names image {pairs.max()} of {len(images)}, counted from 0; leave it out")
-    rows = np.asarray(images, np.float64)
-    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.sum((rows[pairs[:, 0]] - rows[pairs[:, 1]]) * np.asarray(texts, np.float64), axis=1) > 0
+        wrong = pairs.min() if pairs.min() < 0 else pairs.max()
+        raise DataError(f"a pair names image {wrong} of {len(images)}, counted from 0; leave it out")
+    rows, said = directions(images, "images"), directions(texts, "sentences")
+    return np.sum((rows[pairs[:, 0]] - rows[pairs[:, 1]]) * said, axis=1) > 0
 
 
 def over_seeds(accuracies: Sequence[float]) -> SeedSummary:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clipjax.errors import DataError
+from clipjax.evaluation.directions import directions
 
 _ROWS_AT_A_TIME = 512
 
@@ -24,9 +25,9 @@ def difference_scores(
     Raises:
       DataError: no images or anchors, embeddings of different widths, or a sentence without a direction.
     """
-    rows = _unit(images, "images")
-    others = rows if anchors is None else _unit(anchors, "anchors")
-    direction = _unit(np.asarray(sentence)[None], "the sentence")[0]
+    rows = directions(images, "images")
+    others = rows if anchors is None else directions(anchors, "anchors")
+    direction = directions(np.asarray(sentence)[None], "the sentence")[0]
     if rows.shape[1] != len(direction) or others.shape[1] != len(direction):
         raise DataError(
             f"images, anchors and sentence have {rows.shape[1]}, {others.shape[1]} and {len(direction)} numbers; "
@@ -70,13 +71,3 @@ def kendall_tau(scores: Float[np.ndarray, " images"], truth: Float[np.ndarray, "
         agreement += int(np.sum(by_a * by_b, dtype=np.int64))
         decided_a, decided_b = decided_a + np.count_nonzero(by_a), decided_b + np.count_nonzero(by_b)
     return agreement / (decided_a * decided_b) ** 0.5 if decided_a and decided_b else float("nan")
-
-
-def _unit(rows: Float[np.ndarray, "rows dim"], what: str) -> Float[np.ndarray, "rows dim"]:
-    wide = np.asarray(rows, np.float64)
-    if wide.ndim != 2 or not len(wide):
-        raise DataError(f"{what}: expected embeddings [rows, dim] and at least one, got {wide.shape}")
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    if not (np.isfinite(lengths) & (lengths > 0)).all():
-        raise DataError(f"{what}: an embedding has no direction (zeros, or numbers that are not finite)")
-    return wide / lengths

@@ -71,7 +71,8 @@ def test_wrong_arguments_are_one_line(arguments, part, clipjax, complains):
         ("zeroshot", ["--classes", "--output", "--descriptions", "--images", "--weights", "--splits-file", "--split"]),
         ("embed", ["--images", "--texts", "--output"]),
         ("retrieve", ["--captions"]),
-        ("rank", ["--difference", "--anchors", "--truth", "--output"]),
+        ("rank", ["--difference", "--anchors", "--like", "--truth", "--output"]),
+        ("comparative", ["--sentences", "--test", "--val", "--classes"]),
         ("probe", ["--train", "--test", "--val"]),
     ],
 )

@@ -121,7 +121,7 @@ def test_one_class_cannot_be_fitted(probe, complains):
 
 
 def test_images_without_splits_are_an_error_with_a_remedy(probe, photos, complains):
-    complains(probe(images=photos), photos, "has no splits", "--train and --test")
+    complains(probe(images=photos), photos, "has no splits", "another column with --train")
 
 
 def test_images_without_labels_are_an_error(probe, photos, complains):

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from clipjax.classify.embed import embed_images, embed_texts
@@ -119,3 +120,48 @@ def test_a_page_that_exists_is_replaced_only_when_asked(rank, tmp_path, complain
     complains(rank("-o", page), page, "--overwrite")
     assert page.read_text() == "mine"
     assert rank("-o", page, "--overwrite").status == 0 and SENTENCE in page.read_text()
+
+
+# ---- an image, but otherwise ----
+
+
+def likeness_to(checkpoint, folder, query, strength):
+    """Cosines with a moved query, by id and without the query itself."""
+    model, params = load(checkpoint)
+    source = open_folder(folder)
+    rows = embed_images(model, params, source)[0]
+    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+    sentence = embed_texts(model, params, openai_tokenizer(), [SENTENCE])[0]
+    own = source.ids.index(query)
+    cosines = unit(rows) @ unit(unit(rows[own]) + strength * unit(sentence))
+    return {name: cosine for name, cosine in zip(source.ids, cosines) if name != query}
+
+
+@pytest.mark.parametrize("named", ["id", "path"])
+def test_other_images_are_ordered_by_likeness_to_the_changed_one(named, rank, photos, checkpoint):
+    query = "red_panda/1.png"
+    found = rank("--like", query if named == "id" else photos / query, "--strength", "0.5", "--json").json
+    scores = {one["id"]: one["score"] for one in found["ranking"]}
+    assert scores == pytest.approx(likeness_to(checkpoint, photos, query, 0.5), abs=1e-5)
+    assert list(scores.values()) == sorted(scores.values(), reverse=True) and query not in scores
+
+
+def test_an_image_from_elsewhere_leaves_none_out_and_unmoved_finds_its_copy(rank, photos, tmp_path):
+    shutil.copy(photos / "green_tree/2.png", tmp_path / "elsewhere.png")
+    found = rank("--like", tmp_path / "elsewhere.png", "--strength", "0", "-o", tmp_path / "page.html", "--json").json
+    assert found["images"] == 12 and found["ranking"][0]["id"] == "green_tree/2.png"
+    assert found["ranking"][0]["score"] == pytest.approx(1, abs=1e-5)
+    assert f"elsewhere.png, but: {SENTENCE}" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--like", "nowhere.png"], ["--like nowhere.png: neither an image of", "give an id, or a path"]),
+        (["--like", "red_panda/0.png", "--anchors", "x"], ["leave out --like"]),
+        (["--strength", "2"], ["--strength says how far the image of --like"]),
+        (["--like", "red_panda/0.png", "--strength", "nan"], ["'nan' is not a number"]),
+    ],
+)
+def test_a_mistake_about_the_image_is_one_line(arguments, parts, rank, complains):
+    complains(rank(*arguments), *parts)

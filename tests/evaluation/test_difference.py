@@ -7,6 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from clipjax.errors import DataError
 from clipjax.evaluation.analogies import moved_queries, nearest
 from clipjax.evaluation.comparative import (
+    Comparative,
+    best_alpha,
     comparative_prompting,
     mean_difference_distance,
     pairs_of_confusion,
@@ -41,6 +43,15 @@ def test_swapped_images_make_what_was_right_wrong():
 def test_pairs_that_do_not_fit_are_refused(pairs, complaint):
     with pytest.raises(DataError, match=complaint):
         differences_right(rows(8), pairs, rows(1))
+
+
+@pytest.mark.parametrize("wrong", [0.0, np.nan])
+def test_an_image_or_a_sentence_without_a_direction_is_no_wrong_answer_but_refused(wrong):
+    good, bad, pairs = rows(4), rows(4), np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
+    bad[2] = wrong
+    for images, texts in ((bad, good), (good, bad)):
+        with pytest.raises(DataError, match="no direction"):
+            differences_right(images, pairs, texts)
 
 
 def test_seeds_are_summed_up_as_the_paper_does():
@@ -88,6 +99,17 @@ def test_a_sentence_that_says_where_a_class_is_mends_its_confusion():
     said = -beside[None]  # the first class differs by having less of that
     plain, moved = comparative_prompting(images, labels, weights, pairs, said, alphas=(1.0, 0.2))
     assert plain.accuracy < 0.6 and moved.accuracy > 0.9 and moved.subset == moved.accuracy
+
+
+def test_of_equally_good_alphas_the_one_that_changes_least_is_chosen():
+    found = [Comparative(alpha, accuracy, 0.0) for alpha, accuracy in ((0.5, 0.7), (0.8, 0.9), (0.9, 0.9), (1.0, 0.8))]
+    assert best_alpha(found) == 0.9
+
+
+@pytest.mark.parametrize("pairs", [[[0, 5]], [[-1, 2]], [[0, 1], [1, 0]]])
+def test_pairs_of_no_class_or_without_a_sentence_are_refused(pairs):
+    with pytest.raises(DataError, match="one sentence for each pair of two of the 5 classes"):
+        comparative_prompting(*domain(), np.array(pairs), rows(1, 16))
 
 
 def test_without_images_of_the_pairs_there_is_no_subset_accuracy():
