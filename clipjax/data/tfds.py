@@ -67,7 +67,11 @@ class TfdsStore:
                 import tensorflow_datasets as tfds
 
                 builder = _builder(self.directory)
-                self._opened[split] = builder.as_data_source(split, decoders={self.image: tfds.decode.SkipDecoding()})
+                features = _features(builder, self.directory)
+                # other images, such as masks, are not asked for and need not be decoded either
+                images = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]
+                encoded = {name: tfds.decode.SkipDecoding() for name in images}
+                self._opened[split] = builder.as_data_source(split, decoders=encoded)
             return self._opened[split]
 
 
