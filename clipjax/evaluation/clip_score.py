@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from clipjax.errors import DataError
+from clipjax.evaluation.directions import directions
 
 SCALE = 2.5
 PREFIX = "A photo depicts "
@@ -19,12 +20,8 @@ def clip_scores(
     embedded. The model that scores should not be the one whose text tower guided the images.
 
     Raises:
-      DataError: not one text for each image, or an embedding that is zero.
+      DataError: not one text for each image, or an embedding that is zero or not finite.
     """
     if np.shape(images) != np.shape(texts) or np.ndim(images) != 2:
         raise DataError(f"images {np.shape(images)} and texts {np.shape(texts)}; give one text for each image")
-    rows, others = (np.asarray(x, np.float64) for x in (images, texts))
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(others, axis=1)
-    if not (lengths > 0).all():
-        raise DataError("an embedding is zero and has no direction; leave it out")
-    return SCALE * np.maximum(np.sum(rows * others, axis=1) / lengths, 0)
+    return SCALE * np.maximum(np.sum(directions(images, "images") * directions(texts, "texts"), axis=1), 0)

@@ -99,10 +99,11 @@ def attribute_task(
     pairs, sentences = [], []
     for first, second in itertools.combinations(range(len(chosen)), 2):
         a, b = of_image[first], of_image[second]
-        if a != b:
+        # of two classes that have the same attributes no sentence is true
+        if set(has[a]) != set(has[b]):
             pairs.append((first, second))
             sentences.append(_attribute_sentence(has[a], has[b]))
-    return DifferenceTask(chosen, np.array(pairs), sentences)
+    return _task(source, chosen, pairs, sentences)
 
 
 def written_task(source: ImageSource, texts: Texts, *, count: int = 5000, seed: int = 0) -> DifferenceTask:
@@ -139,7 +140,17 @@ def _two_groups(
     chosen = _drawn(source, what, [*group, *other], seed)
     inside = [_spoken(source.classnames[int(place)]) in group for place in chosen]
     pairs = [(i, j) for i, j in itertools.combinations(range(len(chosen)), 2) if inside[i] != inside[j]]
-    return DifferenceTask(chosen, np.array(pairs), [sentences[0] if inside[i] else sentences[1] for i, _ in pairs])
+    return _task(source, chosen, pairs, [sentences[0] if inside[i] else sentences[1] for i, _ in pairs])
+
+
+def _task(
+    source: ImageSource, images: Int[np.ndarray, " images"], pairs: list[tuple[int, int]], sentences: list[str]
+) -> DifferenceTask:
+    if not pairs:
+        raise DataError(
+            f"{source.name}: of {len(images)} images drawn no two differ in what is asked; give more images"
+        )
+    return DifferenceTask(images, np.array(pairs), sentences)
 
 
 def _drawn(source: ImageSource, what: str, names: Sequence[str], seed: int) -> Int[np.ndarray, " images"]:

@@ -14,7 +14,11 @@ def test_the_score_is_two_and_a_half_times_the_cosine_and_never_negative():
 
 @pytest.mark.parametrize(
     ("images", "texts", "complaint"),
-    [(np.ones((2, 3)), np.ones((1, 3)), "one text for each"), (np.zeros((1, 3)), np.ones((1, 3)), "no direction")],
+    [
+        (np.ones((2, 3)), np.ones((1, 3)), "one text for each"),
+        (np.zeros((1, 3)), np.ones((1, 3)), "no direction"),
+        (np.full((1, 3), np.inf), np.ones((1, 3)), "no direction"),
+    ],
 )
 def test_what_has_no_score_is_refused(images, texts, complaint):
     with pytest.raises(DataError, match=complaint):

@@ -90,7 +90,7 @@ def test_animals_are_compared_by_what_only_one_of_both_has_and_a_picture_shows()
     task = attribute_task(animals, known)
     names = np.array(animals.classnames)[task.images]
     has = {name: set(known.of(name)) - set(NOT_VISUAL) for name in TEST_CLASSES}
-    assert len(task.pairs) == sum(a != b for i, a in enumerate(names) for b in names[:i])
+    assert len(task.pairs) == sum(has[a] != has[b] for i, a in enumerate(names) for b in names[:i])
     for (first, second), sentence in zip(task.pairs, task.sentences):
         a, b = has[names[first]], has[names[second]]
         assert told(sentence) == (a - b, b - a)
@@ -132,6 +132,21 @@ def test_missing_classes_are_named_with_what_to_give():
         size_task(source_of([*SMALL, "camel", "leopard"]))
     with pytest.raises(DataError, match="names no classes"):
         colour_task(memory_source([b""]))
+
+
+def test_where_no_two_images_differ_in_what_is_asked_that_is_said():
+    alike = AttributeTable(TEST_CLASSES, ("furry", "big"), np.ones((len(TEST_CLASSES), 2), bool))
+    with pytest.raises(DataError, match="set: of 100 images drawn no two differ"):
+        attribute_task(source_of(sorted(TEST_CLASSES)), alike)
+
+
+def test_of_classes_with_the_same_attributes_nothing_is_said():
+    has = np.zeros((len(TEST_CLASSES), 2), bool)
+    has[0, 0] = has[1, 1] = True  # all others have nothing
+    animals = source_of(list(TEST_CLASSES), each=2)
+    task = attribute_task(animals, AttributeTable(TEST_CLASSES, ("furry", "big"), has))
+    named = np.array(animals.classnames)[task.images[task.pairs]]
+    assert len(named) == 2 * 2 + 2 * 4 * 8 and all(set(pair) & set(TEST_CLASSES[:2]) for pair in named.tolist())
 
 
 # ---- the files of AwA2 ----
