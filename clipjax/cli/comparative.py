@@ -115,7 +115,8 @@ def run(args: argparse.Namespace) -> None:
         skipped += bad
     confused = None
     if args.pairs_from != "file":
-        confused = pairs_of_confusion(*parts[args.pairs_from], weights, args.count)
+        chosen = parts[args.pairs_from]
+        confused = pairs_of_confusion(chosen.images, chosen.labels, weights, args.count)
         if not len(confused):
             raise DataError(
                 f"{source.name}: no image of --{args.pairs_from} is taken for another class; nothing is to be corrected"
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
         assert confused is not None
         _list(args, confused.tolist(), classes)
     else:
-        used = written if confused is None else _about(args.sentences, written, confused.tolist(), classes)
+        used = written if confused is None else _about(str(args.sentences), written, confused.tolist(), classes)
         pairs = np.array([one[:2] for one in used])
         differences = embed_texts(model, params, tokenizer, [one.text for one in used])
         # unlike weights not of unit length, as the paper measures it
