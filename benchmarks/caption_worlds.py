@@ -4,7 +4,6 @@ Each says what its language model reads, what is learned about which images, and
 """
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 import clipjax
+from benchmarks.needs import DATA
 from clipjax.data.captions import captions_for, read_captions
 from clipjax.data.glyph_captions import captions
 from clipjax.data.glyph_dice import dice_for
@@ -25,7 +25,6 @@ from clipjax.models.clip import CLIP, Params
 from clipjax.models.config import LanguageConfig
 from clipjax.weights.embedded import EMBEDDED
 
-DATA = Path(os.environ.get("CLIPJAX_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
 CAPTIONS_OF_A_SCENE = 3
 TRAIN_WORLD, TEST_WORLD = 101, 202
 

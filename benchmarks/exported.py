@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.needs import require
 from benchmarks.testbed_domains import open_domain
 from benchmarks.timing import machine
 from clipjax.classify.arrays import score_pixels
@@ -40,6 +41,7 @@ BATCH = 50
 
 def main() -> None:
     args = _parser().parse_args()
+    require("torch", "flatbuffers", *(() if args.run and args.images else ("testbed",)))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         classifier, tokenizer, source = _opened(args, work)

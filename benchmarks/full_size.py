@@ -26,6 +26,7 @@ import numpy as np
 
 import clipjax
 from benchmarks.memory import PeakMemory
+from benchmarks.needs import require
 from benchmarks.peers import random_clip, relative_difference, torch_threads
 from clipjax.models.clip import CLIP, Params
 from clipjax.models.config import CLIPConfig, ResNetConfig
@@ -41,11 +42,13 @@ Errors = dict[str, float]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=tuple(PRESETS), metavar="NAME")
+    args = parser.parse_args()
+    require("torch")
     passed = True
     # a process for each model gives all memory back before the next
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        for report in pool.map(check, parser.parse_args().models):
+        for report in pool.map(check, args.models):
             print(json.dumps(report), flush=True)
             passed &= report["passed"]
     return 0 if passed else 1

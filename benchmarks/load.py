@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.memory import PeakMemory
+from benchmarks.needs import require
 from benchmarks.timing import machine, rotated
 
 SIDES = ("clipjax", "transformers", "transformers_copied", "clipjax_openai_float16", "copy")
@@ -46,6 +47,7 @@ def main() -> None:
         side, folder = args.one
         print(json.dumps(peak(loader(side, Path(folder))) if args.memory else seconds(loader(side, Path(folder)))))
         return
+    require("torch")
     with tempfile.TemporaryDirectory() as folder:
         param_bytes = write_checkpoints(args.model, Path(folder))
         times: dict[str, list[float]] = {side: [] for side in SIDES}

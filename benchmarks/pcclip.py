@@ -26,6 +26,7 @@ from jax.sharding import Mesh
 
 from benchmarks.flops import text_flops
 from benchmarks.latteclip import random_texts
+from benchmarks.needs import require
 from benchmarks.peers import random_clip, torch_threads, transformers_peer
 from benchmarks.timing import alternate, machine
 from clipjax.classify.problem import make_problem
@@ -226,6 +227,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile the peer's text tower")
     parser.add_argument("--no-torch", action="store_true")
     args = parser.parse_args()
+    if "step" in args.only and not args.no_torch:
+        require("torch")
     for part in args.only:
         found = {"step": steps, "memory": memory}[part](args)
         print(json.dumps({"benchmark": f"pcclip-{part}", **found, **machine()}), flush=True)

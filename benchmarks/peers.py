@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import clipjax
+from benchmarks.needs import require
 from clipjax.models.clip import CLIP, Params
 from clipjax.models.config import CLIPConfig
 from clipjax.models.presets import preset
@@ -24,6 +25,7 @@ def random_clip(name: str, *, seed: int = 0) -> tuple[CLIP, Params]:
 
 def torch_threads() -> int:
     """Give torch as many threads as this process may use, which is what XLA takes."""
+    require("torch")
     import torch
 
     threads = len(os.sched_getaffinity(0))

@@ -4,17 +4,16 @@ PACS art_painting is the development domain, on which settings are chosen; the o
 """
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.needs import DATA, require
 from clipjax.cli.main import main as clipjax_command
 from clipjax.cli.problem_files import Opened, ProblemFiles, open_problem
 from clipjax.outputs import new_file
 from clipjax.progress import silent
 from clipjax.texts.collected import Texts
 
-DATA = Path(os.environ.get("CLIPJAX_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PHRASES = 3000
 
@@ -49,6 +48,7 @@ DEVELOPMENT = "pacs_art_painting"
 
 def open_domain(name: str, work: Path, *, labels: bool = False, texts: bool = True) -> Opened:
     """Open a domain's problem and its labelled test images; `labels` gives the true labels, for a ceiling."""
+    require("testbed")
     domain = DOMAINS[name]
     files = ProblemFiles(
         weights=str(DATA / "testbed"),
