@@ -1,4 +1,4 @@
-"""What the scripts would do: their dry runs, and the README's commands."""
+"""What the scripts would do: their dry runs, and the commands of their pages."""
 
 import ast
 import re
@@ -13,6 +13,7 @@ from clipjax.cli.pretrain_files import Captioned
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAUNCH = REPOSITORY / "launch"
+PAGES = (LAUNCH / "README.md", REPOSITORY / "docs" / "pods.md")
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
 ARGUMENTS = {
     "local": ["2", "2"],
@@ -85,9 +86,9 @@ def test_gpu_script_ends_with_the_status_of_the_run(launch, stand_in):
     assert launch("gpu.sh", *FLAGS, PYTHON=stand_in("python", "exit 75")).returncode == 75
 
 
-def readme_commands():
-    """The README's calls of scripts, each with the variables that are set before it, as dry runs."""
-    for block in re.findall(r"```bash\n(.*?)```", (LAUNCH / "README.md").read_text(), re.DOTALL):
+def documented_commands(page):
+    """A page's calls of scripts, each with the variables that are set before it, as dry runs."""
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
         lines = re.sub(r"\\\n", " ", block).splitlines()
         variables = [line for line in lines if re.fullmatch(r"[A-Z]+=('[^']*'|\S*)", line)]
         for line in lines:
@@ -95,19 +96,25 @@ def readme_commands():
                 yield "\n".join([*variables, re.sub(r"(launch/\w+\.sh)", r"\1 --dry-run", line)])
 
 
-@pytest.mark.parametrize("command", list(readme_commands()), ids=lambda c: re.findall(r"launch/(\w+)", c)[0])
-def test_commands_of_the_readme_say_what_to_train_on(command, environment):
+@pytest.mark.parametrize(
+    "command",
+    [command for page in PAGES for command in documented_commands(page)],
+    ids=lambda command: re.findall(r"launch/(\w+)", command)[0],
+)
+def test_documented_commands_say_what_to_train_on(command, environment):
     command = ["bash", "-euc", command]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment(PORT=1234))
     assert done.returncode == 0, done.stderr
     flags = dict(flag.split("=", 1) for flag in flags_in(words(done.stdout)))
     path, _, name = flags["--config"].partition(":")
     assert (REPOSITORY / path).is_file()
-    if name != "glyphs":
+    if path != "configs/pretrain.py":
+        assert {"--config.problem.weights", "--config.problem.images"} <= flags.keys()
+    elif name != "glyphs":
         parts = [Captioned(**part) for part in ast.literal_eval(flags["--config.data.sources"])]
         assert parts and all(part.captions for part in parts)
 
 
 def test_readme_shows_every_script():
-    shown = {re.findall(r"launch/(\w+)", command)[0] for command in readme_commands()}
+    shown = {re.findall(r"launch/(\w+)", command)[0] for command in documented_commands(PAGES[0])}
     assert shown == ARGUMENTS.keys()
