@@ -13,7 +13,7 @@ from PIL import Image
 from small_models import small_clip
 
 from clipjax.cli.adapt import nested
-from clipjax.cli.compare import cells_of
+from clipjax.cli.comparison_cells import cells_of
 from clipjax.cli.config_files import merged, read_config
 from clipjax.cli.main import build_parser, main
 from clipjax.cli.pretrain_files import PretrainFiles

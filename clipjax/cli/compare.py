@@ -1,7 +1,7 @@
 """clipjax compare --config=configs/compare.py:testbed --workdir=comparison"""
 
 import argparse
-import dataclasses
+import contextlib
 import json
 import os
 import subprocess
@@ -10,47 +10,14 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from clipjax.cli.comparison_cells import Cell, cells_of
 from clipjax.cli.options import add_json, given, positive
 from clipjax.errors import ConfigError
 
-if TYPE_CHECKING:
-    from clipjax.cli.problem_files import ProblemFiles
-
 NOTE = "comparison.json"
 """What a run of a comparison came to, in the run's directory."""
-
-_REPEATED = ("where", "template", "test_where")
-_SWITCHES = ("labels", "by_position", "skip_bad")
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A method with settings, as a comparison runs it.
-
-    `problem` changes the problem, such as {"shots": 16}; `texts` names which of the problem's stores is read. A row
-    whose store a problem lacks is not run there.
-    """
-
-    method: str
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    problem: dict[str, Any] = dataclasses.field(default_factory=dict)
-    texts: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One run of a comparison: a row on a problem with a seed, None for methods that draw nothing."""
-
-    problem: str
-    row: str
-    method: str
-    seed: int | None
-    words: tuple[str, ...]
-    folder: Path
-    store: str | None = None
-    lacks: str = ""
 
 
 def add_parser(commands) -> None:
@@ -80,10 +47,11 @@ def run(args: argparse.Namespace) -> int:
     config, work = merged(read_config(args.config), nested(args.set)), Path(args.workdir)
     cells = cells_of(config, work, args.rows)
     work.mkdir(parents=True, exist_ok=True)
+    lock = locked(work)
     at_work: set[subprocess.Popen] = set()
     pool = ThreadPoolExecutor(args.parallel)
     try:
-        finished = pool.map(lambda cell: result_of(cell, at_work), cells)
+        finished = pool.map(lambda cell: result_of(cell, at_work, lock), cells)
         results = list(progress(finished, total=len(cells), label="comparing", unit="runs"))
     except BaseException:
         # what has not begun never does, and runs that are at work save their state
@@ -93,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise
     finally:
         pool.shutdown()
+        os.close(lock)
     write_results(work, results)
     problems, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("problem", "row"))
     table = summary(results, problems, rows)
@@ -103,82 +72,37 @@ def run(args: argparse.Namespace) -> int:
         _show(table, problems, len(config["seeds"]))
     for result in failed:
         note(f"{result['row']} on {result['problem']} failed: {result['reason']}")
+    if len(used := {result["versions"] for result in results if result.get("versions")}) > 1:
+        note(f"these runs were made with different versions: {'; '.join(sorted(used))}; see the column versions")
     note(
         f"wrote {work / 'results.csv'} and {work / 'results.parquet'}; `clipjax report {work}/runs/*/*` shows the runs"
     )
     return 1 if failed else 0
 
 
-def cells_of(config: Mapping[str, Any], work: Path, chosen: Sequence[str] | None = None) -> list[Cell]:
-    """List all runs of a comparison: `problems`, `rows`, `seeds` and `run`; methods without a row get one.
+def locked(work: Path) -> int:
+    """Hold a comparison's directory; runs hold it, too, so that none is begun twice. Returns what is to be closed.
 
     Raises:
-      ConfigError: no problem, an unknown key, method or setting, or a problem without test images.
+      ConfigError: another comparison, or a run that one left behind, is at work there.
     """
-    from clipjax.cli.problem_files import ProblemFiles
-    from clipjax.cli.run_settings import RunSettings
-    from clipjax.methods.registry import METHODS, method_named
-    from clipjax.training.settings import from_mapping
+    import fcntl
 
-    unknown = config.keys() - {"problems", "rows", "seeds", "run"}
-    if unknown or not config.get("problems"):
-        what = f"unknown key {sorted(unknown)[0]}" if unknown else "no `problems`"
-        raise ConfigError(
-            f"the comparison has {what}; it consists of problems, rows, seeds and run: see configs/compare.py"
-        )
-    settings = from_mapping(RunSettings, config.get("run", {}), "run.")
-    rows = {name: _row(name, values) for name, values in config.get("rows", {}).items()}
-    covered = {row.method for row in rows.values()}
-    rows |= {method: Row(method) for method in METHODS if method not in covered}
-    if absent := [name for name in chosen or () if name not in rows]:
-        raise ConfigError(f"--rows {absent[0]}: no such row; there are {', '.join(rows)}")
-    fields = {field.name for field in dataclasses.fields(ProblemFiles)}
-    cells = []
-    for problem, values in config["problems"].items():
-        for name, row in rows.items():
-            if chosen and name not in chosen:
-                continue
-            kind = method_named(row.method).Config
-            from_mapping(kind, row.settings, f"rows.{name}.settings.")
-            # what is no field of a problem is a store of texts that a row may ask for by its name
-            store = values.get(row.texts) if row.texts else None
-            parts = {
-                key: value for key, value in values.items() if key in fields and key != "texts" and value is not None
-            }
-            files = from_mapping(ProblemFiles, {**parts, **row.problem, "texts": store}, f"problems.{problem}.")
-            if not (files.test or files.test_split or files.test_where):
-                raise ConfigError(f"problems.{problem} has no test images; give test, test_split or test_where")
-            seeds = config["seeds"] if any(field.name == "seed" for field in dataclasses.fields(kind)) else (None,)
-            for seed in seeds:
-                folder = work / "runs" / problem / (name if seed is None else f"{name}-{seed}")
-                own = row.settings if seed is None else {**row.settings, "seed": seed}
-                words = adapt_words(row.method, files, own, folder, checkpoint_every=settings.checkpoint_every)
-                lacks = row.texts if row.texts and store is None else ""
-                cells.append(Cell(problem, name, row.method, seed, words, folder, store, lacks or ""))
-    return cells
+    lock = os.open(work / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ConfigError(f"{work}: another comparison or its runs are at work there; wait for them") from None
+    except OSError:  # a file system without locks
+        pass
+    return lock
 
 
-def adapt_words(
-    method: str, files: "ProblemFiles", settings: Mapping[str, Any], folder: Path, *, checkpoint_every: int
-) -> tuple[str, ...]:
-    """Write the words of `clipjax adapt` that do the same."""
-    words = ["adapt", "--method", method]
-    for field in dataclasses.fields(files):
-        value, flag = getattr(files, field.name), f"--{field.name.replace('_', '-')}"
-        if value is None or field.name == "seed":
-            continue
-        if field.name in _SWITCHES:
-            words += [flag] if value else []
-        else:
-            words += [word for one in (value if field.name in _REPEATED else [value]) for word in (flag, str(one))]
-    for name, value in _dotted(settings):
-        words += ["--set", f"{name}={json.dumps(value)}"]
-    # the same run goes on, another one of an older configuration is replaced
-    return (*words, "--checkpoint-every", str(checkpoint_every), "-o", str(folder), "--overwrite", "--json")
-
-
-def result_of(cell: Cell, at_work: set[subprocess.Popen]) -> dict[str, Any]:
+def result_of(cell: Cell, at_work: set[subprocess.Popen], lock: int | None = None) -> dict[str, Any]:
     """Run a cell, or read what it came to; a failure is a result, too. `at_work` holds its process meanwhile."""
+    from clipjax.cli.sessions import versions
+
     note = cell.folder / NOTE
     if (known := _known(note, cell)) is not None:
         return known
@@ -191,6 +115,7 @@ def result_of(cell: Cell, at_work: set[subprocess.Popen]) -> dict[str, Any]:
     with subprocess.Popen(
         [sys.executable, "-m", "clipjax.cli.main", *cell.words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace",
+        pass_fds=() if lock is None else (lock,),
     ) as child, ThreadPoolExecutor(1) as reader:  # fmt: skip
         at_work.add(child)
         said = reader.submit(child.stderr.read)  # pyright: ignore[reportOptionalMemberAccess]
@@ -203,6 +128,7 @@ def result_of(cell: Cell, at_work: set[subprocess.Popen]) -> dict[str, Any]:
         last = (said.result().strip().splitlines() or [f"exit status {child.returncode}"])[-1]
         return {**found, "status": "failed", "reason": last.removeprefix("clipjax: error: ")}
     document = json.loads(printed.strip().splitlines()[-1])
+    made_with = versions()
     unit = 1 if sys.platform == "darwin" else 1024
     found |= {
         "status": "done",
@@ -215,27 +141,33 @@ def result_of(cell: Cell, at_work: set[subprocess.Popen]) -> dict[str, Any]:
         "training_seconds": _training_seconds(cell.folder / "metrics.jsonl"),
         "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
         "peak_memory_mb": round(used.ru_maxrss * unit / 1e6),
+        "versions": ", ".join(f"{name} {made_with[name]}" for name in ("clipjax", "jax") if name in made_with),
     }
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({**found, "words": cell.words}, indent=1) + "\n", encoding="utf-8")
+    kept = {**found, "words": cell.words, "files": _files(cell)}
+    note.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return found
-
-
-def _row(name: str, values: Mapping[str, Any]) -> Row:
-    known = [field.name for field in dataclasses.fields(Row)]
-    if unknown := values.keys() - set(known):
-        raise ConfigError(f"unknown setting rows.{name}.{sorted(unknown)[0]}; there are {', '.join(known)}")
-    if "method" not in values:
-        raise ConfigError(f"rows.{name} names no method")
-    return Row(**values)
 
 
 def _known(note: Path, cell: Cell) -> dict[str, Any] | None:
     try:
         found = json.loads(note.read_text(encoding="utf-8"))
-        return found if tuple(found.pop("words")) == cell.words else None
+        same = (tuple(found.pop("words")), found.pop("files")) == (cell.words, _files(cell))
+        return found if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _files(cell: Cell) -> dict[str, list[int]]:
+    """Return size and time of each file that a run reads: another store or tar under the same name is another run."""
+    found = {}
+    for word in cell.words:
+        path = Path(word.partition(":")[0] if ":" in word and not Path(word).exists() else word)
+        with contextlib.suppress(OSError, ValueError):  # most words are no paths
+            if path.is_file():
+                about = path.stat()
+                found[str(path)] = [about.st_size, about.st_mtime_ns]
+    return found
 
 
 def _training_seconds(path: Path) -> float | None:
@@ -259,13 +191,6 @@ def _count(store: str | None) -> int:
     if store is None:
         return 0
     return sum(len(texts) for written in read_texts(store).of_kind.values() for texts in written.values())
-
-
-def _dotted(settings: Mapping[str, Any], where: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in settings.items():
-        found += _dotted(value, f"{where}{name}.") if isinstance(value, Mapping) else [(f"{where}{name}", value)]
-    return found
 
 
 def _show(table: Sequence[Mapping[str, Any]], problems: Sequence[str], seeds: int) -> None:

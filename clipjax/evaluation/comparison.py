@@ -8,10 +8,16 @@ from typing import Any
 
 from clipjax.outputs import new_file
 
-COLUMNS = (
-    "problem", "row", "method", "seed", "status", "top1", "top1_zero_shot", "mean_per_class", "ece", "images", "texts",
-    "seconds", "training_seconds", "processor_seconds", "peak_memory_mb", "run", "reason",
-)  # fmt: skip
+COLUMNS = {
+    **dict.fromkeys(("problem", "row", "method"), "string"),
+    "seed": "int64",
+    "status": "string",
+    **dict.fromkeys(("top1", "top1_zero_shot", "mean_per_class", "ece"), "float64"),
+    **dict.fromkeys(("images", "texts"), "int64"),
+    **dict.fromkeys(("seconds", "training_seconds", "processor_seconds", "peak_memory_mb"), "float64"),
+    **dict.fromkeys(("versions", "run", "reason"), "string"),
+}
+"""The columns of a table of results and their types, which are the same whatever is missing."""
 
 
 def write_results(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
@@ -29,7 +35,8 @@ def write_results(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
         writer.writerow(COLUMNS)
         writer.writerows(row.values() for row in rows)
     with new_file(folder / "results.parquet", overwrite=True) as staged:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), staged)
+        schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in COLUMNS.items()])
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema), staged)
 
 
 def summary(results: Sequence[Mapping[str, Any]], problems: Sequence[str], rows: Sequence[str]) -> list[dict[str, Any]]:

@@ -2,16 +2,19 @@
 
 import csv
 import json
+import os
 import runpy
+import subprocess
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 
-from clipjax.cli.compare import NOTE, adapt_words, cells_of, result_of
+from clipjax.cli.compare import NOTE, locked, result_of
+from clipjax.cli.comparison_cells import adapt_words, cells_of
 from clipjax.cli.main import build_parser
 from clipjax.cli.problem_files import ProblemFiles
-from clipjax.evaluation.comparison import summary
+from clipjax.evaluation.comparison import summary, write_results
 from clipjax.methods.registry import METHODS, method_named
 from clipjax.training.settings import from_mapping
 
@@ -116,6 +119,53 @@ def test_ctrl_c_ends_what_is_at_work_and_begins_nothing_more(config_of, stand_in
     assert asked == [4] and stand_in() == 1
 
 
+def test_a_file_that_has_changed_under_its_name_is_another_run(config_of, stand_in, clipjax, tmp_path):
+    store = tmp_path / "descriptions.json"
+    store.write_text("{}")
+    rows = {"upl": {"method": "upl", "problem": {"descriptions": str(store)}}}
+    command = ("compare", "--config", config_of(rows), "--workdir", tmp_path / "out", "--rows", "upl")
+    clipjax(*command)
+    clipjax(*command)
+    assert stand_in() == 2
+    store.write_text('{"a": ["more"]}')
+    clipjax(*command)
+    assert stand_in() == 4
+
+
+def test_results_of_several_versions_are_remarked_on(config_of, stand_in, clipjax, tmp_path, monkeypatch):
+    command = ("compare", "--config", config_of({}), "--workdir", tmp_path / "out", "--rows", "upl")
+    clipjax(*command, "--set", "seeds=[1]")
+    monkeypatch.setattr("clipjax.cli.sessions.versions", lambda: {"clipjax": "9.9", "jax": "9.8"})
+    done = clipjax(*command)
+    assert "different versions: clipjax" in done.err and "clipjax 9.9, jax 9.8" in done.err
+    table = list(csv.DictReader((tmp_path / "out/results.csv").open()))
+    assert table[1]["versions"] == "clipjax 9.9, jax 9.8" != table[0]["versions"]
+
+
+def test_a_directory_at_work_is_left_alone_also_by_what_a_killed_comparison_left(
+    config_of, stand_in, clipjax, complains, tmp_path
+):
+    work = tmp_path / "out"
+    work.mkdir()
+    command = ("compare", "--config", config_of({}), "--workdir", work, "--rows", "upl")
+    lock = locked(work)
+    with subprocess.Popen(["sleep", "600"], pass_fds=(lock,)) as left_behind:
+        os.close(lock)
+        complains(clipjax(*command), "are at work there")
+        left_behind.kill()
+    assert clipjax(*command).status == 0
+
+
+def test_tables_have_the_same_columns_whatever_is_missing(tmp_path):
+    skipped = {"problem": "a", "row": "b", "method": "c", "seed": None, "status": "skipped"}
+    done = {**skipped, "status": "done", "seed": 1, "top1": 50, "seconds": 2.5}
+    for name, results in {"one": [skipped], "both": [skipped, done], "none": []}.items():
+        (tmp_path / name).mkdir()
+        write_results(tmp_path / name, results)
+    schemas = [pyarrow.parquet.read_schema(tmp_path / name / "results.parquet") for name in ("one", "both", "none")]
+    assert schemas[0] == schemas[1] == schemas[2]
+
+
 @pytest.mark.slow
 def test_runs_are_tabulated_and_not_repeated(config_of, clipjax, tmp_path):
     rows = {
@@ -150,9 +200,10 @@ def test_a_changed_setting_is_run_again(config_of, tmp_path, monkeypatch):
     cell = next(cell for cell in cells_of(config, tmp_path) if cell.row == "probe")
     note = cell.folder / NOTE
     note.parent.mkdir(parents=True)
-    note.write_text(json.dumps({"row": "probe", "status": "done", "words": cell.words}))
+    kept = {"row": "probe", "status": "done", "files": {}}
+    note.write_text(json.dumps({**kept, "words": cell.words}))
     assert result_of(cell, set()) == {"row": "probe", "status": "done"}
-    note.write_text(json.dumps({"row": "probe", "status": "done", "words": [*cell.words, "--skip-bad"]}))
+    note.write_text(json.dumps({**kept, "words": [*cell.words, "--skip-bad"]}))
     monkeypatch.setattr("subprocess.Popen", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         result_of(cell, set())
@@ -166,6 +217,13 @@ def test_a_changed_setting_is_run_again(config_of, tmp_path, monkeypatch):
         ("problems.small.test=null", "problems.small has no test images"),
         ("budget=3", "unknown key budget"),
         ("problems=null", "no `problems`"),
+        ("problems.small=3", "problems.small is no group of settings"),
+        ("rows.a=3", "rows.a is no group of settings"),
+        ("seeds=null", "seeds are None; give a list"),
+        ("seeds=3", "seeds are 3; give a list"),
+        ("seeds=[]", "seeds are []; give a list"),
+        ('seeds=["x"]', "give a list of whole numbers"),
+        ('rows.a-1={"method":"zero_shot"}', "two runs would have the directory"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_runs(change, complaint, config_of, clipjax, complains, tmp_path):

@@ -1,0 +1,136 @@
+"""The runs of a comparison: every row on every problem with every seed, each as the words of `clipjax adapt`."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipjax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clipjax.cli.problem_files import ProblemFiles
+
+_REPEATED = ("where", "template", "test_where")
+_SWITCHES = ("labels", "by_position", "skip_bad")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A method with settings, as a comparison runs it.
+
+    `problem` changes the problem, such as {"shots": 16}; `texts` names which of the problem's stores is read. A row
+    whose store a problem lacks is not run there.
+    """
+
+    method: str
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    problem: dict[str, Any] = dataclasses.field(default_factory=dict)
+    texts: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a comparison: a row on a problem with a seed, None for methods that draw nothing."""
+
+    problem: str
+    row: str
+    method: str
+    seed: int | None
+    words: tuple[str, ...]
+    folder: Path
+    store: str | None = None
+    lacks: str = ""
+
+
+def cells_of(config: Mapping[str, Any], work: Path, chosen: Sequence[str] | None = None) -> list[Cell]:
+    """List all runs of a comparison: `problems`, `rows`, `seeds` and `run`; methods without a row get one.
+
+    Raises:
+      ConfigError: no problem, an unknown key, method or setting, or a problem without test images.
+    """
+    from clipjax.cli.problem_files import ProblemFiles
+    from clipjax.cli.run_settings import RunSettings
+    from clipjax.methods.registry import METHODS, method_named
+    from clipjax.training.settings import from_mapping
+
+    unknown = config.keys() - {"problems", "rows", "seeds", "run"}
+    if unknown or not config.get("problems"):
+        what = f"unknown key {sorted(unknown)[0]}" if unknown else "no `problems`"
+        raise ConfigError(
+            f"the comparison has {what}; it consists of problems, rows, seeds and run: see configs/compare.py"
+        )
+    for name in ("problems", "rows"):
+        if wrong := [key for key, values in config.get(name, {}).items() if not isinstance(values, Mapping)]:
+            raise ConfigError(f"{name}.{wrong[0]} is no group of settings; see configs/compare.py")
+    drawn = config.get("seeds")
+    if not isinstance(drawn, Sequence) or not drawn or not all(type(seed) is int and seed >= 0 for seed in drawn):
+        raise ConfigError(f"the comparison's seeds are {drawn!r}; give a list of whole numbers, such as seeds=[1,2,3]")
+    settings = from_mapping(RunSettings, config.get("run", {}), "run.")
+    rows = {name: _row(name, values) for name, values in config.get("rows", {}).items()}
+    covered = {row.method for row in rows.values()}
+    rows |= {method: Row(method) for method in METHODS if method not in covered}
+    if absent := [name for name in chosen or () if name not in rows]:
+        raise ConfigError(f"--rows {absent[0]}: no such row; there are {', '.join(rows)}")
+    fields = {field.name for field in dataclasses.fields(ProblemFiles)}
+    cells = []
+    for problem, values in config["problems"].items():
+        for name, row in rows.items():
+            if chosen and name not in chosen:
+                continue
+            kind = method_named(row.method).Config
+            from_mapping(kind, row.settings, f"rows.{name}.settings.")
+            # what is no field of a problem is a store of texts that a row may ask for by its name
+            store = values.get(row.texts) if row.texts else None
+            parts = {
+                key: value for key, value in values.items() if key in fields and key != "texts" and value is not None
+            }
+            files = from_mapping(ProblemFiles, {**parts, **row.problem, "texts": store}, f"problems.{problem}.")
+            if not (files.test or files.test_split or files.test_where):
+                raise ConfigError(f"problems.{problem} has no test images; give test, test_split or test_where")
+            seeds = drawn if any(field.name == "seed" for field in dataclasses.fields(kind)) else (None,)
+            for seed in seeds:
+                folder = work / "runs" / problem / (name if seed is None else f"{name}-{seed}")
+                own = row.settings if seed is None else {**row.settings, "seed": seed}
+                words = adapt_words(row.method, files, own, folder, checkpoint_every=settings.checkpoint_every)
+                lacks = row.texts if row.texts and store is None else ""
+                cells.append(Cell(problem, name, row.method, seed, words, folder, store, lacks or ""))
+    folders = [cell.folder for cell in cells]
+    if twice := [folder for folder in folders if folders.count(folder) > 1]:
+        raise ConfigError(f"two runs would have the directory {twice[0]}; call the rows or problems otherwise")
+    return cells
+
+
+def adapt_words(
+    method: str, files: "ProblemFiles", settings: Mapping[str, Any], folder: Path, *, checkpoint_every: int
+) -> tuple[str, ...]:
+    """Write the words of `clipjax adapt` that do the same."""
+    words = ["adapt", "--method", method]
+    for field in dataclasses.fields(files):
+        value, flag = getattr(files, field.name), f"--{field.name.replace('_', '-')}"
+        if value is None or field.name == "seed":
+            continue
+        if field.name in _SWITCHES:
+            words += [flag] if value else []
+        else:
+            words += [word for one in (value if field.name in _REPEATED else [value]) for word in (flag, str(one))]
+    for name, value in _dotted(settings):
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    # the same run goes on, another one of an older configuration is replaced
+    return (*words, "--checkpoint-every", str(checkpoint_every), "-o", str(folder), "--overwrite", "--json")
+
+
+def _row(name: str, values: Mapping[str, Any]) -> Row:
+    known = [field.name for field in dataclasses.fields(Row)]
+    if unknown := values.keys() - set(known):
+        raise ConfigError(f"unknown setting rows.{name}.{sorted(unknown)[0]}; there are {', '.join(known)}")
+    if "method" not in values:
+        raise ConfigError(f"rows.{name} names no method")
+    return Row(**values)
+
+
+def _dotted(settings: Mapping[str, Any], where: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in settings.items():
+        found += _dotted(value, f"{where}{name}.") if isinstance(value, Mapping) else [(f"{where}{name}", value)]
+    return found
