@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
@@ -110,6 +111,18 @@ def test_the_page_asks_for_nothing(make_run):
     assert not {"script", "link", "iframe", "object", "form"} & set(tags.found)
     page = page_of(make_run("third"))
     assert "url(" not in page and "@import" not in page
+
+
+def colours_under(media, style):
+    """The names of the colours that a page sets for some media."""
+    blocks = [style[found.end() :].split("\n}\n")[0] for found in re.finditer(re.escape(f"@media {media} {{"), style)]
+    return set(re.findall(r"(--\w+):", "".join(blocks)))
+
+
+def test_paper_is_white_whatever_the_screen_is(make_run):
+    page = page_of(make_run())
+    dark = colours_under("(prefers-color-scheme: dark)", page)
+    assert "--ground" in dark and dark <= colours_under("print", page)
 
 
 def test_every_plot_says_in_words_what_it_shows(make_run):
