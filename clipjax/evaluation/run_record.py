@@ -90,7 +90,7 @@ def read_run(folder: str | os.PathLike) -> RunRecord:
         raise DataError(f"{place / 'run.json'}: is damaged; repeat the run with --overwrite")
     if identity.get("method") == "pretrain":
         raise DataError(f"{place}: is a run of pretraining, which has no classifier; give one of `clipjax adapt`")
-    sessions = _lines(place / SESSIONS_FILE, remarks)
+    sessions = [_session(entry) for entry in _lines(place / SESSIONS_FILE, remarks)]
     classifier = _document(place / "model" / "classifier.json", dict, remarks)
     try:
         predictions = read_predictions(place)
@@ -197,6 +197,12 @@ def _lines(path: Path, remarks: list[str]) -> list[dict[str, Any]]:
     if broken:
         remarks.append(f"{path}: {broken} damaged lines were passed over")
     return found
+
+
+def _session(entry: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is not of the kind that a report reads."""
+    kinds = {"command": list, "versions": dict, "devices": list, "problem": dict}
+    return {name: value for name, value in entry.items() if isinstance(value, kinds.get(name, object))}
 
 
 def _rows(found: Any) -> list[dict[str, Any]]:

@@ -219,6 +219,14 @@ def test_a_damaged_part_leaves_a_remark_and_the_rest(file, content, make_run):
     Tags(report_page([record], title="t"))
 
 
+@pytest.mark.parametrize("odd", [True, None, "text", 3, [1], {"a": [1]}])
+@pytest.mark.parametrize("name", ["command", "versions", "devices", "problem", "time", "event"])
+def test_a_session_of_another_kind_does_not_hurt(name, odd, make_run):
+    start = {"event": "start", "command": ["clipjax"], "versions": {"jax": "1"}, "devices": ["cpu"], "problem": {}}
+    record = read_run(make_run(measured=False, sessions=[start | {name: odd}, start, {"event": "done"}]))
+    assert "Do it again" in report_page([record, record], title="t")
+
+
 def test_odd_metrics_do_not_hurt(make_run):
     folder = make_run()
     lines = [
@@ -226,6 +234,7 @@ def test_odd_metrics_do_not_hurt(make_run):
         {"loss": 1},
         {"step": True, "loss": 2},
         {"step": 9},
+        {"step": float("inf"), "loss": 2},
     ]
     with (folder / "metrics.jsonl").open("a") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
