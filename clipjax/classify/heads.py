@@ -62,7 +62,9 @@ class Conditioned:
             temperature=temperature,
             variant=self.variant,
         )[0]
-        return jax.lax.map(one, rows, batch_size=ROWS_AT_ONCE)
+        # a program for any number of images cannot part them into so many at a time
+        known = isinstance(rows.shape[0], int)
+        return jax.lax.map(one, rows, batch_size=ROWS_AT_ONCE if known else None)
 
 
 @jax.tree_util.register_dataclass

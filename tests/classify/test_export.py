@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
+from safetensors.numpy import load_file
 from small_models import RESNET, assert_same_params, small_clip
 
 from clipjax.classify.arrays import score_pixels
@@ -21,13 +23,16 @@ from clipjax.classify.export import Facts, export_directory, export_stablehlo
 from clipjax.classify.export.card import model_card
 from clipjax.classify.export.standalone import load as load_artefact
 from clipjax.classify.export.standalone import pixels_of
+from clipjax.classify.heads import HEADS, Conditioned, Contexts, FeatureAdapter, ImageContexts, KeyValueCache, joined
 from clipjax.errors import CheckpointError
 from clipjax.inputs.image import crop_uint8
+from clipjax.methods.registry import METHODS
 from clipjax.models.config import TextConfig
 from clipjax.weights.load import load
 
 TEXT = TextConfig(49408, 16, width=24, layers=2, heads=3, mlp_width=40, bos_token_id=49406, eos_token_id=49407)
 NAMES = ("cat", "dog", "a `fish`")
+UNFOLDED = sorted(HEADS.keys() - {"contexts"})
 
 
 def classifier_of(seed=0, *, features="embedding", bias=False, **clip):
@@ -45,6 +50,27 @@ def with_prompts(classifier):
     vision = classifier.model.config.vision
     prompts = np.random.default_rng(5).normal(size=(vision.layers, 2, vision.width))
     return dataclasses.replace(classifier, visual_prompts=jnp.asarray(prompts, jnp.float32))
+
+
+def heads():
+    """One head of each kind, with numbers that matter, for `classifier_of`."""
+    width, dim, random = TEXT.width, classifier_of().model.config.embed_dim, np.random.default_rng(7)
+    drawn = lambda *shape: jnp.asarray(random.normal(size=shape) / shape[0], jnp.float32)
+    generator = {"w1": drawn(dim, 4), "b1": drawn(4), "w2": drawn(4, dim), "b2": drawn(dim)}
+    head = {"w1": drawn(2 * dim, 4), "w2": drawn(4, dim), "alpha": jnp.float32(1.0)}
+    tokens = jnp.zeros((3, 16), jnp.int32).at[:, 0].set(49406).at[:, 3].set(jnp.arange(5, 8)).at[:, 4].set(49407)
+    shifts = {"w1": drawn(dim, 4), "b1": drawn(4), "w2": drawn(4, width), "b2": drawn(width)}
+    return {
+        "conditioned": Conditioned(joined(generator=generator, head=head)),
+        "feature_adapter": FeatureAdapter({"w1": drawn(dim, 3), "w2": drawn(3, dim)}, ratio=0.5),
+        "key_value_cache": KeyValueCache({"keys": drawn(6, dim), "labels": jnp.arange(6) % 3}),
+        "contexts": Contexts({"contexts": drawn(2, width)}),
+        "image_contexts": ImageContexts({"contexts": drawn(2, width), "tokens": tokens, **shifts}),
+    }
+
+
+def with_head(kind):
+    return dataclasses.replace(classifier_of(), head=heads()[kind])
 
 
 def both(features="pooled"):
@@ -96,12 +122,12 @@ def test_an_ensemble_becomes_a_directory_for_each_model(tokenizer, tmp_path):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Conditioned(Classifier):
-    """A kind whose class weights depend on the image."""
+class Other(Classifier):
+    """A kind that a checkpoint does not know."""
 
 
-def conditioned():
-    return Conditioned(**vars(classifier_of()))
+def other():
+    return Other(**vars(classifier_of()))
 
 
 @pytest.mark.parametrize("format", ["huggingface", "openclip"])
@@ -110,11 +136,19 @@ def conditioned():
     [
         (lambda: with_prompts(classifier_of()), "has visual prompts, for which the architecture"),
         (lambda: Ensemble((classifier_of(), with_prompts(classifier_of()))), "has visual prompts"),
-        (conditioned, "a Conditioned is no CLIP with one vector for each class"),
+        (other, "a Other is no CLIP with one vector for each class"),
+        *((lambda kind=kind: with_head(kind), "a learned head ") for kind in UNFOLDED),
         (lambda: Ensemble((classifier_of(), classifier_of(features="pooled"))), "read different features"),
         (lambda: classifier_of(vision=RESNET, features="embedding"), "no CLIP with a ResNet"),
     ],
-    ids=["prompts", "prompts in a member", "another kind", "two kinds of features", "resnet"],
+    ids=[
+        "prompts",
+        "prompts in a member",
+        "another kind",
+        *UNFOLDED,
+        "two kinds of features",
+        "resnet",
+    ],
 )
 def test_what_a_format_cannot_hold_is_refused_with_the_way_out(make, reason, format, tokenizer, tmp_path):
     classifier = make()
@@ -124,6 +158,19 @@ def test_what_a_format_cannot_hold_is_refused_with_the_way_out(make, reason, for
     with pytest.raises(CheckpointError, match=f"{reason}.*stablehlo"):
         export_directory(tmp_path / "out", classifier, tokenizer, format, Facts())
     assert not list(tmp_path.iterdir())
+
+
+def test_learned_contexts_are_folded_into_class_weights(tokenizer, photo, tmp_path):
+    classifier = with_head("contexts")
+    export_directory(tmp_path / "out", classifier, tokenizer, "huggingface", Facts())
+    assert_allclose(load_file(tmp_path / "out/classifier.safetensors")["weights"], classifier.class_weights)
+    plain = dataclasses.replace(classifier, head=None)
+    assert_allclose(scores_of(plain, photo), scores_of(classifier, photo), rtol=1e-6)
+
+
+def test_the_page_says_of_every_method_what_it_becomes():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text()
+    assert [method for method in METHODS if f"`{method}`" not in page] == []
 
 
 BLOCKED = "import sys\nsys.modules['clipjax'] = sys.modules['torch'] = sys.modules['flax'] = None\n"
@@ -138,8 +185,16 @@ def run_elsewhere(folder, program, *arguments):
     return done.stdout
 
 
-def test_the_program_gives_the_same_scores_where_clipjax_cannot_be_imported(photo, tmp_path):
-    classifier = Ensemble((with_prompts(classifier_of()), classifier_of(1, features="pooled", bias=True)))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Ensemble((with_prompts(classifier_of()), classifier_of(1, features="pooled", bias=True))),
+        lambda: with_head("conditioned"),
+    ],
+    ids=["ensemble with prompts", "aape"],
+)
+def test_the_program_gives_the_same_scores_where_clipjax_cannot_be_imported(make, photo, tmp_path):
+    classifier = make()
     export_stablehlo(tmp_path / "out", classifier, Facts())
     usage = usage_in(tmp_path / "out").replace("photo.jpg", str(photo))
     program = BLOCKED + "sys.path.insert(0, '.')\n" + usage + "print(scores.tolist())\n"
@@ -147,6 +202,17 @@ def test_the_program_gives_the_same_scores_where_clipjax_cannot_be_imported(phot
     wanted = scores_of(classifier, photo)
     assert_allclose(json.loads(scores), wanted, rtol=1e-5, atol=1e-5)
     assert best == NAMES[int(wanted[0].argmax())]
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_the_program_of_a_learned_head_takes_any_number_of_images(kind, photo, tmp_path):
+    classifier = with_head(kind)
+    export_stablehlo(tmp_path / "out", classifier, Facts())
+    classify, settings = load_artefact(tmp_path / "out")
+    found = classify(np.stack([pixels_of(photo, settings)] * 3))
+    plain = scores_of(dataclasses.replace(classifier, head=None), photo)
+    assert_allclose(found[2:], scores_of(classifier, photo), rtol=1e-5, atol=1e-5)
+    assert (kind == "contexts") == np.allclose(found[2:], plain, atol=1e-2)
 
 
 def test_the_program_of_a_resnet_takes_any_number_of_images(photo, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.ensemble import Ensemble
+from clipjax.classify.heads import Contexts, described
 from clipjax.errors import CheckpointError
 
 HEAD_FILE = "classifier.safetensors"
@@ -22,11 +23,18 @@ def members_of(classifier: Classifier | Ensemble, format: str) -> tuple[Classifi
       CheckpointError: the classifier has something that neither a checkpoint nor class weights beside it can say.
     """
     members = classifier.members if isinstance(classifier, Ensemble) else (classifier,)
+    members = tuple(_folded(member) for member in members)
     for member in members:
         if type(member) is not Classifier:
             raise CheckpointError(
                 f"a {type(member).__name__} is no CLIP with one vector for each class, which is all that {format} can "
                 "hold; export it with --format stablehlo"
+            )
+        if member.head is not None:
+            kind = described(member.head)["kind"].replace("_", " ")
+            raise CheckpointError(
+                f"a learned head ({kind}) stands between embeddings and class weights, for which the architecture in "
+                f"{format} has no place; export it with --format stablehlo"
             )
         for field in dataclasses.fields(member):
             if field.name not in _HELD and getattr(member, field.name) is not None:
@@ -37,6 +45,12 @@ def members_of(classifier: Classifier | Ensemble, format: str) -> tuple[Classifi
     if len({member.features for member in members}) > 1:
         raise CheckpointError("the members read different features; export the ensemble with --format stablehlo")
     return members
+
+
+def _folded(member: Classifier) -> Classifier:
+    """Leave out learned contexts: what they say of these classes is in the class weights."""
+    folded = type(member) is Classifier and isinstance(member.head, Contexts)
+    return dataclasses.replace(member, head=None) if folded else member
 
 
 def head_tensors(classifier: Classifier) -> Mapping[str, np.ndarray]:
