@@ -3,6 +3,7 @@
 import argparse
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 from clipjax.cli.options import add_compute, add_json, given, natural, positive
@@ -28,7 +29,14 @@ def add_parser(commands) -> None:
         "--max-pixels", type=positive, default=50_000_000, metavar="N", help="of one image (default: 50 million)"
     )
     parser.add_argument(
-        "--max-waiting", type=positive, default=1024, metavar="N", help="images at once (default: 1024)"
+        "--max-waiting",
+        type=positive,
+        default=1024,
+        metavar="N",
+        help="images, and connections, at once (default: 1024)",
+    )
+    parser.add_argument(
+        "--max-memory", type=positive, default=1000, metavar="MB", help="of all requests being received (default: 1000)"
     )
     add_json(parser)
     parser.set_defaults(run=run, interrupted="the service has stopped")
@@ -44,9 +52,12 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.classify.saved import load_classifier
     from clipjax.cli.console import note, print_json, working
     from clipjax.serving.application import application
+    from clipjax.serving.connections import ImpatientProtocol
     from clipjax.serving.uploads import Limits
     from clipjax.serving.workers import Workers
 
+    # Pillow warns of odd files in words that are theirs: Python would print and remember each
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     place = Path(args.classifier)
     # before the model is loaded: a port in use is known at once
     with bound(args.host, args.port) as listening:
@@ -59,8 +70,15 @@ def run(args: argparse.Namespace) -> None:
             request_bytes=min(4, args.max_images) * args.max_bytes + 1_000_000,
             images=args.max_images,
             pixels=args.max_pixels,
+            held_bytes=args.max_memory * 1_000_000,
         )
-        config = uvicorn.Config(application(workers, limits), log_level="warning", access_log=False)
+        config = uvicorn.Config(
+            application(workers, limits),
+            log_level="warning",
+            access_log=False,
+            http=ImpatientProtocol,
+            limit_concurrency=args.max_waiting + 1,  # connections, this one among them
+        )
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if args.json:

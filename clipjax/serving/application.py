@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipjax.serving.uploads import Limits, Refused, pixels_of, read_uploads
+from clipjax.serving.uploads import Held, Limits, Refused, pixels_of, read_uploads
 from clipjax.serving.workers import Answer, Busy, Workers
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ def application(workers: Workers, limits: Limits = Limits()) -> "FastAPI":
 
     # no pages of documentation: they would load scripts from elsewhere
     app = FastAPI(title="clipjax", docs_url=None, redoc_url=None)
-    names, config = workers.classifier.class_names, workers.classifier.model.config
-    decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+    classes, config, held = workers.classifier.class_names, workers.classifier.model.config, Held(limits.held_bytes)
+    # as many as there are processors for: a decoder may need some hundred megabytes for the largest image
+    decoders = ThreadPoolExecutor(_processors(), thread_name_prefix="decode")
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
@@ -38,24 +39,27 @@ def application(workers: Workers, limits: Limits = Limits()) -> "FastAPI":
         return JSONResponse({"detail": error.reason}, error.status, headers=headers)
 
     async def answered(request: Request) -> list[tuple[str, Answer]]:
-        uploads = await read_uploads(request, limits)
         loop = asyncio.get_running_loop()
         decode: Callable[[str, bytes], Awaitable[Any]] = lambda name, data: loop.run_in_executor(
             decoders, pixels_of, name, data, config, limits
         )
-        pixels = await _all(decode(name, data) for name, data in uploads)
+        with held.share() as take:
+            uploads = await read_uploads(request, limits, take)
+            names = [name for name, _ in uploads]
+            pixels = await _all(decode(name, data) for name, data in uploads)
+            del uploads
         try:
             waiting = [asyncio.wrap_future(workers.submit(image)) for image in pixels]
         except Busy:
             raise Refused(503, "too many images are waiting; try again") from None
-        return list(zip([name for name, _ in uploads], await _all(waiting)))
+        return list(zip(names, await _all(waiting)))
 
     @app.post("/classify")
     async def classify(request: Request, top: int = MOST_CLASSES) -> dict[str, Any]:
         if top < 1:
             raise Refused(422, "top must be at least 1")
         found = await answered(request)
-        return {"results": [{"image": name, "classes": _best(answer.scores, names, top)} for name, answer in found]}
+        return {"results": [{"image": name, "classes": _best(answer.scores, classes, top)} for name, answer in found]}
 
     @app.post("/embed")
     async def embed(request: Request) -> dict[str, Any]:
@@ -68,7 +72,7 @@ def application(workers: Workers, limits: Limits = Limits()) -> "FastAPI":
     async def health() -> dict[str, Any]:
         return {
             "status": "ok",
-            "classes": list(names),
+            "classes": list(classes),
             "image_size": config.image_size,
             "devices": [device.device_kind for device in workers.devices],
             "waiting": workers.waiting,
@@ -85,6 +89,10 @@ async def _all(parts: Any) -> list[Any]:
         if isinstance(result, BaseException):
             raise result
     return results
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _best(scores: np.ndarray, names: tuple[str, ...], top: int) -> list[dict[str, Any]]:

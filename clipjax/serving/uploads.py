@@ -1,7 +1,8 @@
 """From a request's body to pixels, within limits: whatever is sent, the worst that comes of it is a refusal."""
 
+import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +18,44 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one request may be: bytes of an image and of all, images, pixels of an image, seconds to send it."""
+    """What one request may be: bytes of an image and of all, images, pixels of an image, seconds to send it.
+
+    `held_bytes` may all requests together have until their images are decoded.
+    """
 
     image_bytes: int = 10_000_000
     request_bytes: int = 40_000_000
     images: int = 32
     pixels: int = 50_000_000
     seconds: float = 60.0
+    held_bytes: int = 1_000_000_000
+
+
+class Held:
+    """Counts the bytes of all requests that have not been decoded yet; nobody else does."""
+
+    def __init__(self, most: int):
+        self.most, self.now = most, 0
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Yield what counts a request's bytes as they come; at the end of the block they are given back.
+
+        What is yielded raises `Refused` when all requests together have too many.
+        """
+        own = 0
+
+        def take(count: int) -> None:
+            nonlocal own
+            if self.now + count > self.most:
+                raise Refused(503, "too many bytes are being received; try again")
+            own += count
+            self.now += count
+
+        try:
+            yield take
+        finally:
+            self.now -= own
 
 
 class Refused(Exception):
@@ -34,8 +66,12 @@ class Refused(Exception):
         self.status, self.reason = status, reason
 
 
-async def read_uploads(request: "Request", limits: Limits) -> list[tuple[str, bytes]]:
+async def read_uploads(
+    request: "Request", limits: Limits, take: Callable[[int], None] = lambda count: None
+) -> list[tuple[str, bytes]]:
     """Return names and bytes of the images in a request: the body itself, or the files of a multipart form.
+
+    `take` hears of all bytes as they come, and may refuse them (`Held`).
 
     Raises:
       Refused: too large, too many, none, malformed, or sent too slowly.
@@ -50,7 +86,7 @@ async def read_uploads(request: "Request", limits: Limits) -> list[tuple[str, by
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdecimal() and int(declared[:20]) > most:
         raise Refused(413, f"the request has {int(declared[:20])} bytes; at most {most} are taken")
-    request = Request(request.scope, _counted(request.receive, most))
+    request = Request(request.scope, _counted(request.receive, most, take))
     try:
         async with asyncio.timeout(limits.seconds):
             found = await _files(request, limits) if multipart else [("image", await request.body())]
@@ -92,14 +128,18 @@ async def _files(request: "Request", limits: Limits) -> list[tuple[str, bytes]]:
         return [(_printable(file.filename or f"image {n}"), await file.read()) for n, file in enumerate(files, 1)]
 
 
-def _counted(receive: Callable[[], Awaitable[Any]], most: int) -> Callable[[], Awaitable[Any]]:
+def _counted(
+    receive: Callable[[], Awaitable[Any]], most: int, take: Callable[[int], None]
+) -> Callable[[], Awaitable[Any]]:
     """Refuse a body that turns out longer than it may be, whatever its header said."""
     so_far = 0
 
     async def counted() -> Any:
         nonlocal so_far
         message = await receive()
-        so_far += len(message.get("body", b""))
+        count = len(message.get("body", b""))
+        take(count)
+        so_far += count
         if so_far > most:
             raise Refused(413, f"the request has more than {most} bytes")
         return message

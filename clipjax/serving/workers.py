@@ -123,8 +123,8 @@ class Workers:
         """Send a batch to the device, and do not wait for the result."""
         answers = [answer for _, answer in batch]
         size = next(size for size in self.sizes if size >= len(batch))
-        pixels = np.stack([image for image, _ in batch] + [batch[0][0]] * (size - len(batch)))
         try:
+            pixels = np.stack([image for image, _ in batch] + [batch[0][0]] * (size - len(batch)))
             return answers, self._program(arrays, pixels)
         except Exception as error:  # whoever waits must hear of it, and the thread must live
             _fail(answers, error)

@@ -1,5 +1,6 @@
 """The service, asked through its test client: what it answers, and what it refuses."""
 
+import dataclasses
 import io
 
 import jax
@@ -16,7 +17,7 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 from starlette.testclient import TestClient
 
 from clipjax.serving.application import application
-from clipjax.serving.uploads import Limits
+from clipjax.serving.uploads import Limits, Refused, pixels_of
 from clipjax.serving.workers import Workers
 
 LIMITS = Limits(image_bytes=20_000, request_bytes=60_000, images=3, pixels=10_000, seconds=5)
@@ -151,6 +152,33 @@ def test_a_slow_sender_is_not_waited_for(workers):
     with pytest.raises(Refused, match="took longer") as refused:
         asyncio.run(read_uploads(Request(scope, never), Limits(seconds=0.01)))
     assert refused.value.status == 408
+
+
+def test_all_requests_together_have_only_so_many_bytes_and_give_them_back(workers):
+    image = picture()
+    limits = dataclasses.replace(LIMITS, held_bytes=len(image) + 10)
+    with TestClient(application(workers, limits)) as client:
+        for _ in range(3):
+            assert client.post("/classify", content=image).status_code == 200
+            assert client.post("/classify", content=b"no image").status_code == 422
+        sent = client.post("/classify", content=image + b"\x00" * 11)
+        assert (sent.status_code, sent.headers["retry-after"]) == (503, "1")
+        assert client.post("/classify", content=image).status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000"])
+def test_a_file_with_bytes_changed_anywhere_is_read_or_refused(kind, workers):
+    random, sound = np.random.default_rng(1), picture(side=24, kind=kind)
+    config = workers.classifier.model.config
+    for _ in range(60):
+        data = bytearray(sound[: random.integers(1, len(sound) + 1)] if random.random() < 0.3 else sound)
+        for _ in range(random.integers(1, 6)):
+            data[int(random.integers(0, min(len(data), random.choice([20, 100, 10_000]))))] = random.integers(0, 256)
+        try:
+            assert pixels_of("a file", bytes(data), config, LIMITS).shape == (16, 16, 3)
+        except Refused as refused:
+            assert refused.status in (413, 422)
 
 
 def test_when_too_many_wait_the_client_is_told_to_come_back(workers, monkeypatch):

@@ -76,6 +76,17 @@ def test_a_bad_image_spoils_its_own_batch_and_not_the_worker(workers):
     assert workers.submit(pictures(1)[0]).result(60).scores.shape == (3,)
 
 
+def test_images_of_several_sizes_in_one_batch_fail_and_the_worker_lives():
+    workers = Workers(classifier_of(), batch_size=2, patience=30, devices=jax.devices()[:1])
+    answers = [workers.submit(np.zeros((side, side, 3), np.uint8)) for side in (16, 3)]
+    for answer in answers:
+        with pytest.raises(ValueError):
+            answer.result(60)
+    again = [workers.submit(image) for image in pictures(2)]
+    assert [answer.result(60).scores.shape for answer in again] == [(3,), (3,)]
+    workers.close()
+
+
 def test_only_so_many_may_wait():
     workers = Workers(classifier_of(), batch_size=1, most_waiting=2, devices=jax.devices()[:1])
     workers.close()
