@@ -204,15 +204,15 @@ def test_the_program_gives_the_same_scores_where_clipjax_cannot_be_imported(make
     assert best == NAMES[int(wanted[0].argmax())]
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", ["conditioned", "key_value_cache", "image_contexts"])
 def test_the_program_of_a_learned_head_takes_any_number_of_images(kind, photo, tmp_path):
     classifier = with_head(kind)
     export_stablehlo(tmp_path / "out", classifier, Facts())
     classify, settings = load_artefact(tmp_path / "out")
     found = classify(np.stack([pixels_of(photo, settings)] * 3))
-    plain = scores_of(dataclasses.replace(classifier, head=None), photo)
+    without = scores_of(dataclasses.replace(classifier, head=None), photo)
     assert_allclose(found[2:], scores_of(classifier, photo), rtol=1e-5, atol=1e-5)
-    assert (kind == "contexts") == np.allclose(found[2:], plain, atol=1e-2)
+    assert not np.allclose(found[2:], without, atol=1e-2)
 
 
 def test_the_program_of_a_resnet_takes_any_number_of_images(photo, tmp_path):

@@ -14,7 +14,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Hurried(ImpatientProtocol):
-    seconds = 1.0
+    seconds = 0.3
 
 
 async def answer(scope, receive, send):
@@ -33,9 +33,15 @@ def port():
         thread.join()
 
 
-@pytest.mark.parametrize(
-    "sent", [b"", b"POST /classify HT", b"POST / HTTP/1.1\r\nHost: a\r\nA: b", REQUEST + b"GET / HT"]
-)
+HALVES = {
+    "nothing": b"",
+    "half a line": b"POST /classify HT",
+    "half a head": b"POST / HTTP/1.1\r\nHost: a\r\nA: b",
+    "half a second request": REQUEST + b"GET / HT",
+}
+
+
+@pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
 def test_a_connection_without_a_whole_request_is_closed(sent, port):
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(sent)
