@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.classify.saved import load_classifier
     from clipjax.cli.console import note, print_json, working
     from clipjax.serving.application import application
-    from clipjax.serving.connections import ImpatientProtocol
+    from clipjax.serving.connections import impatient_protocol
     from clipjax.serving.uploads import Limits
     from clipjax.serving.workers import Workers
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
             application(workers, limits),
             log_level="warning",
             access_log=False,
-            http=ImpatientProtocol,
+            http=impatient_protocol(),
             limit_concurrency=args.max_waiting + 1,  # connections, this one among them
         )
         host, port = listening.getsockname()[:2]

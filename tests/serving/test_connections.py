@@ -8,13 +8,9 @@ import pytest
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 import uvicorn
 
-from clipjax.serving.connections import ImpatientProtocol
+from clipjax.serving.connections import impatient_protocol
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-class Hurried(ImpatientProtocol):
-    seconds = 0.3
 
 
 async def answer(scope, receive, send):
@@ -25,7 +21,7 @@ async def answer(scope, receive, send):
 @pytest.fixture(scope="module")
 def port():
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(answer, log_level="error", lifespan="off", http=Hurried))
+        server = uvicorn.Server(uvicorn.Config(answer, log_level="error", lifespan="off", http=impatient_protocol(0.3)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         yield listening.getsockname()[1]

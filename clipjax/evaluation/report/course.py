@@ -29,7 +29,7 @@ def curves(record: RunRecord) -> dict[str, list[dict[str, Any]]]:
     stages: dict[str, dict[str, list[tuple[float, float | None]]]] = {}
     for entry in record.metrics:
         stage, step = str(entry.get("stage", "")), entry.get("step")
-        if not _is_number(step) or not math.isfinite(step):
+        if not isinstance(step, int | float) or isinstance(step, bool) or not math.isfinite(step):
             continue
         for name, value in entry.items():
             if name in ("stage", "step") or not (value is None or _is_number(value)):
