@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fewshot_data import SETS, Opened, images_of, open_set
-from benchmarks.fewshot_tables import DOMAINS, HALVED, key_of, results, signs, table
+from benchmarks.fewshot_tables import DOMAINS, HALVED, Result, key_of, results, signs, table
 from benchmarks.fewshot_variants import GRIDS, STUDIES, VARIANTS, Lesson, Variant, learnt, lesson_of
 from benchmarks.results import note
 from benchmarks.timing import machine
@@ -78,7 +78,7 @@ def develop(work: Path, seeds: list[int]) -> None:
             print(json.dumps({"method": method, "choice": choice, **means}), flush=True)
 
 
-def result(work: Path, protocol: str, name: str, label: str, variant: Variant, shots: int, seed: int) -> dict[str, Any]:
+def result(work: Path, protocol: str, name: str, label: str, variant: Variant, shots: int, seed: int) -> Result:
     """Adapt and measure, or read what was measured before."""
     key = key_of(protocol, name, label, variant, shots, seed)
     if key in (known := results(work)):
