@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.adaptation_variants import CHOSEN, GRIDS, STUDIES, VARIANTS
+from benchmarks.study_results import note, noted
 from benchmarks.testbed_domains import DEVELOPMENT, DOMAINS, open_domain, told
 from benchmarks.timing import machine
 from clipjax.classify.classifier import Classifier
@@ -69,9 +70,7 @@ def result(work: Path, domain: str, name: str, seed: int, choice: str) -> dict[s
     about = {"domain": domain, "variant": name, "seed": seed, "choice": choice, "key": key}
     shared = work / "prompts" / f"{domain}-{seed}" if variant.method == "coft" else None
     found = {**about, **run(opened, variant.method, settings, shared)}
-    with (work / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(found) + "\n")
-    print(json.dumps(found), flush=True)
+    note(work / "results.jsonl", found)
     return found
 
 
@@ -170,9 +169,7 @@ def table(work: Path, domains: list[str], variants: list[str], seeds: list[int])
 
 def results(work: Path) -> dict[str, dict[str, Any]]:
     """Read what was measured, by key."""
-    path = work / "results.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {found["key"]: found for found in map(json.loads, lines)}
+    return {found["key"]: found for found in noted(work / "results.jsonl")}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,8 @@ the test images: captions with the language model frozen, measured by CIDEr-D an
 tuned along, measured by the VQA accuracy against guessing each question's most frequent answer. Variants:
 
   map        CLIP's visual tokens
-  aape       the same and one token made of h(x), AAPE's prompt embedding
+  aape       the same and one token made of h(x), AAPE's prompt embedding, which learned from the mean of an image's
+             captions, the simplest of the paper's aggregations, and from telling its captions from others'
   tuned      as "aape", and h learns along
   embedding  the same and one token made of CLIP's own embedding of the image, which h starts from
   blind      every image's tokens are the mean of all: what can be said without looking
@@ -31,8 +32,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.caption_generator import train_generator
 from benchmarks.caption_worlds import SIZES, Sizes, World, drawn_scenes, photographs
+from benchmarks.study_results import note, noted
 from benchmarks.timing import machine
 from clipjax.classify.embed import embed_texts
 from clipjax.data.glyph_questions import Question
@@ -41,7 +42,9 @@ from clipjax.evaluation import answer_accuracy, bleu, cider_d
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.inputs.tokenizer_trainer import train_tokenizer
 from clipjax.inputs.tokenizer_writer import write_tokenizer
-from clipjax.methods.aape import generate
+from clipjax.methods.aape import Aggregation, generate
+from clipjax.methods.aape.retrieval import QueryConfig, learn_queries
+from clipjax.methods.cached_shots import padded
 from clipjax.methods.captioning import (
     Captioner,
     Config,
@@ -121,9 +124,7 @@ class Study:
 
     def results(self) -> list[dict[str, Any]]:
         """Read what was measured with these sizes."""
-        path = self.folder / "results.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [found for found in map(json.loads, lines) if found["sizes"] == repr(self.sizes)]
+        return [found for found in noted(self.folder / "results.jsonl") if found["sizes"] == repr(self.sizes)]
 
     def _all_texts(self) -> list[str]:
         texts = [text for one in (*self.world.texts, *self.world.read) for text in one]
@@ -162,13 +163,17 @@ class Study:
             return {"rows": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
 
         texts = self.run.once("captions", embedded, depends=(world.train.fingerprint, len(world.texts)))["rows"]
-        counts = {len(one) for one in world.texts}
-        if len(counts) != 1:
-            raise ValueError(f"images have {sorted(counts)} captions; the benchmark takes as many of each")
-        texts = texts.reshape(len(world.texts), counts.pop(), -1)
-        scale = float(np.exp(world.params["logit_scale"]))
+        images = self.train.embeddings
+        batch_size = min(256, len(images))
+        config = QueryConfig(
+            aggregation=Aggregation(kind="mean"),
+            temperature=float(np.exp(-world.params["logit_scale"])),
+            epochs=self.sizes.generator_steps * batch_size / len(images),
+            batch_size=batch_size,
+            seed=seed,
+        )
         run = Run(self.folder / "runs" / f"generator-{seed}")
-        return train_generator(self.train.embeddings, texts, scale, self.sizes.generator_steps, seed, run)
+        return learn_queries(images, padded(texts, [len(one) for one in world.texts]), config, run)
 
     def _images(self, variant: str, h: Params | None, features: VisualFeatures) -> dict[str, np.ndarray]:
         if variant == "blind":
@@ -219,11 +224,9 @@ class Study:
         return next(filter(same, self.results()), None)
 
     def _note(self, **found: Any) -> dict[str, Any]:
-        line = {**found, "sizes": repr(self.sizes)}
-        with (self.folder / "results.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
-        return line
+        found["sizes"] = repr(self.sizes)
+        note(self.folder / "results.jsonl", found)
+        return found
 
 
 def prior_answers(train: Sequence[Question], test: Sequence[Question]) -> list[str]:

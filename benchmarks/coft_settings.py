@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.adaptation import run, top1
 from benchmarks.adaptation_variants import COFT
+from benchmarks.study_results import note, noted
 from benchmarks.testbed_domains import DATA, open_domain
 from benchmarks.timing import machine
 from clipjax.classify.problem import Student
@@ -121,7 +122,7 @@ def main() -> None:
         for setting in args.settings:
             trials, place = SETTINGS[setting]
             for trial in trials(work, seed):
-                print(json.dumps(result(work, setting, seed, trial, work / "prompts" / f"{place}-{seed}")), flush=True)
+                result(work, setting, seed, trial, work / "prompts" / f"{place}-{seed}")
     print(json.dumps(machine()))
 
 
@@ -131,15 +132,13 @@ def result(work: Path, setting: str, seed: int, trial: Trial, folder: Path) -> d
     assert opened.test is not None
     about = {"setting": setting, "seed": seed, "trial": name}
     path = work / "settings.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for known in map(json.loads, lines):
+    for known in noted(path):
         if about.items() <= known.items():
             return known
     zero_shot = top1(opened.problem.zero_shot, opened.test)
     shared = folder if method == "coft" else None
     found = {**about, "zero_shot": zero_shot, **run(opened, method, {**settings, "seed": seed}, shared)}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(found) + "\n")
+    note(path, found)
     return found
 
 

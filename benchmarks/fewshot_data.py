@@ -18,6 +18,7 @@ from clipjax.classify.problem import Problem, make_problem
 from clipjax.data.classes import read_descriptions
 from clipjax.data.opening import open_source
 from clipjax.data.source import ImageSource
+from clipjax.errors import DataError
 from clipjax.inputs.tokenizer import load_tokenizer
 from clipjax.methods.cached_shots import (
     CachedShots,
@@ -96,20 +97,37 @@ class Opened:
 
     def learn(self, classes: np.ndarray, chosen: np.ndarray) -> CachedShots:
         """Return the embeddings of some shots, with labels that are positions in `classes`."""
-        place = np.full(len(self.problem.class_names), -1, np.int32)
-        place[classes] = np.arange(len(classes))
         own = self.pool.select(chosen)
-        weights = np.asarray(self.pool.class_weights)[classes]
-        return replace(own, labels=place[own.labels], class_weights=weights)
+        _, labels = self._of_classes(own.plain, own.labels, classes)
+        return replace(own, labels=labels, class_weights=np.asarray(self.pool.class_weights)[classes])
 
     def measured(self, classes: np.ndarray, without: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return embeddings and labels, as positions in `classes`, of what is measured: none of the shots `without`."""
-        kept = np.isin(self.test_labels, classes)
+        unseen = np.ones(len(self.test_labels), bool)
         if self.shares_images:
-            kept[without] = False
+            unseen[without] = False
+        return self._of_classes(self.test_rows[unseen], self.test_labels[unseen], classes)
+
+    def left_over(self, classes: np.ndarray, without: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same of the images of the pool, which choose settings, so that the test images need not.
+
+        Raises:
+          DataError: a class has no image besides its shots.
+        """
+        unseen = np.ones(len(self.pool.labels), bool)
+        unseen[without] = False
+        rows, labels = self._of_classes(self.pool.plain[unseen], self.pool.labels[unseen], classes)
+        absent = np.setdiff1d(np.arange(len(classes)), labels)
+        if absent.size:
+            name = self.problem.class_names[classes[absent[0]]]
+            raise DataError(f"the shots leave no image of {name!r} to choose settings on; give fewer with --shots")
+        return rows, labels
+
+    def _of_classes(self, rows: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         place = np.full(len(self.problem.class_names), -1, np.int32)
         place[classes] = np.arange(len(classes))
-        return self.test_rows[kept], place[self.test_labels[kept]]
+        kept = np.isin(labels, classes)
+        return rows[kept], place[labels[kept]]
 
 
 @lru_cache(maxsize=8)

@@ -20,13 +20,17 @@ from clipjax.training.settings import from_mapping
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with settings, its name in tables, and which description file (a position) it reads."""
+    """A method with settings, its name in tables, and which description file (a position) it reads.
+
+    `texts` are how many descriptions of each class it sees; it needs the `fewest` shots.
+    """
 
     title: str
     method: str
     settings: dict[str, Any]
     source: int = 0
     texts: int | None = None
+    fewest: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def _aape(title: str, source: int = 0, texts: int | None = None, **settings: Any
 VARIANTS = {
     "zero_shot": Variant("zero-shot", "zero_shot", {}),
     "descriptions": Variant("CuPL (descriptions alone)", "descriptions", {}),
-    "linear_probe": Variant("linear probe", "linear_probe", {}),
+    # one shot leaves none to choose its strength on
+    "linear_probe": Variant("linear probe", "linear_probe", {}, fewest=2),
     "tip_adapter": Variant("Tip-Adapter", "tip_adapter", {}),
     "tip_adapter_f": Variant("Tip-Adapter-F", "tip_adapter", {"finetune": True}),
     "clip_adapter": Variant("CLIP-Adapter", "clip_adapter", {}),
@@ -84,6 +89,8 @@ STUDIES = {
         *("undistilled", "random", "mean", "mlp", "class_query", "amortised", "aape", "joint"),
         *("V0", "V1", "V3", "h_only"),
     ),
+    # what the paper leaves open: the head g and the aggregator's query
+    "selection": ("V0", "V1", "aape", "V3", "class_query", "amortised"),
     "sweeps": (
         *("undistilled", "weight_1", "weight_3", "aape", "weight_9", "weight_15"),
         *("texts_1", "texts_4", "descriptions_1", "descriptions_4", "other_texts"),
@@ -102,9 +109,14 @@ CHOSEN: dict[str, dict[str, Any]] = {}
 """The best of each grid there, by method; it belongs to every variant of the method."""
 
 
+def settings_of(variant: Variant) -> dict[str, Any]:
+    """Put a variant's settings together with those that were chosen."""
+    return {**CHOSEN.get(variant.method, {}), **variant.settings}
+
+
 def learnt(variant: Variant, lesson: Lesson) -> Classifier:
     """Adapt a variant to a lesson."""
-    settings = {**CHOSEN.get(variant.method, {}), **variant.settings}
+    settings = settings_of(variant)
     problem, run = lesson.problem, Run(pace=Pace(log_every=100_000))
     names, model, params = problem.class_names, problem.model, problem.params
     build = lambda weights, **more: Classifier(model, params, names, jnp.asarray(weights), **more)

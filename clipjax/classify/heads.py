@@ -97,7 +97,7 @@ class KeyValueCache:
     def scores(self, model: CLIP, params: Params, rows: Array, class_weights: Array) -> Array:
         """Add the votes of the shots to the zero-shot scores."""
         near = jnp.exp(self.sharpness * (cosines(rows, self.arrays["keys"]) - 1))
-        votes = near @ jax.nn.one_hot(self.arrays["labels"], len(class_weights), dtype=near.dtype)
+        votes = cosines(near, jax.nn.one_hot(self.arrays["labels"], len(class_weights), dtype=near.dtype, axis=0))
         return _scale(params) * cosines(rows, class_weights) + self.strength * votes
 
 
@@ -144,9 +144,12 @@ class ImageContexts:
                 texts = unit(model.encode_text(params, tokens[classes], token_embeddings=filled))
                 return cosines(row[None], texts)[0]
 
-            return jax.lax.map(jax.checkpoint(of_some), places.reshape(-1, together)).reshape(-1)[: len(tokens)]
+            parts = places.reshape(-1, together)
+            # what one image makes of a few classes is kept for the gradient; of more, the text tower runs once more
+            some = of_some if len(rows) == len(parts) == 1 else jax.checkpoint(of_some)
+            return jax.lax.map(some, parts).reshape(-1)[: len(tokens)]
 
-        # some classes of one image at a time, and the text tower once more for the gradient: memory knows no batch
+        # some classes of one image at a time: memory knows no batch
         return _scale(params) * jax.lax.map(one, rows)
 
 

@@ -21,7 +21,7 @@ def add_parser(commands) -> None:
         help="few-shot protocols: K images of each class, base to new classes, other domains",
         description="Adapt to a few labelled images of each class, several times, and print mean accuracies. "
         "`k-shot` measures all classes; `base-to-new` adapts to the first half of them and measures both halves; "
-        "`pseudo-new` does so within the first half, to choose settings on.",
+        "`pseudo-new` does so within the first half, to choose settings on, with images that are not the test ones.",
     )
     parser.add_argument("--method", required=True, metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--weights", required=True, type=given, metavar="PATH", help="a checkpoint, or a hub name")
@@ -146,10 +146,13 @@ def _others(args: argparse.Namespace, problem: "Problem") -> "dict[str, tuple[Pr
     own = ClassList(problem.class_names)
     for pair in args.other:
         source = open_source(args.images, where=conditions([pair], "--other"), progress=progress)
+        _check_unseen(f"--other {pair}", source, problem)
         found[pair] = problem, labelled(source, own, args.by_position)
     templates = [text for spec in args.template for text in read_templates(spec)] or list(DEFAULT_TEMPLATES)
     for path in args.other_images:
         source = open_source(path, progress=progress)
+        if path == args.images:
+            _check_unseen(f"--other-images {path}", source, problem)
         classes = class_list_of(source)
         prompts = tuple(map(tuple, class_texts(classes.prompt_names, templates)))
         names = tuple(classes.names)
@@ -158,6 +161,13 @@ def _others(args: argparse.Namespace, problem: "Problem") -> "dict[str, tuple[Pr
             other = dataclasses.replace(problem, class_names=names, prompts=prompts, shots=None, texts=None)
         found[path] = other, labelled(source, classes, args.by_position)
     return found
+
+
+def _check_unseen(flag: str, source: "ImageSource", problem: "Problem") -> None:
+    from clipjax.errors import DataError
+
+    if problem.shots is not None and (shared := set(problem.shots.ids) & set(source.ids)):
+        raise DataError(f"{flag}: {len(shared)} of these images are among those that shots are drawn from; take others")
 
 
 def _k_shot_row(

@@ -6,10 +6,14 @@ Every few-shot method that leaves the towers alone starts here; a study embeds o
 import dataclasses
 import math
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from clipjax.classify.classifier import Classifier
 from clipjax.classify.embed import embed_texts
+from clipjax.classify.heads import Head
 from clipjax.classify.problem import Problem
 from clipjax.data.batches import ArrayBatches
 from clipjax.data.samplers import Shuffled
@@ -17,6 +21,7 @@ from clipjax.data.source import ImageSource
 from clipjax.data.views import augmented_view, eval_view
 from clipjax.errors import DataError
 from clipjax.parallel.mesh import enough_rows, fitting_batch, make_mesh
+from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
 from clipjax.training.settings import check_positive_share, check_range
 
@@ -78,9 +83,29 @@ def steps_for(batches: ArrayBatches, epochs: float) -> int:
 
 
 def coop_epochs(shots: CachedShots) -> float:
-    """Return CoOp's number of epochs: 200 with eight and more images of each class, 100 with two, 50 with one."""
-    least = int(np.bincount(shots.labels, minlength=1).max())
-    return 50.0 if least < 2 else 100.0 if least < 8 else 200.0
+    """Return CoOp's number of epochs: 200 with eight and more images of a class, 100 with two, 50 with one."""
+    most = int(np.bincount(shots.labels, minlength=1).max())
+    return 50.0 if most < 2 else 100.0 if most < 8 else 200.0
+
+
+def warmed_up(optimizer: Optimizer, batches: ArrayBatches, steps: int) -> Optimizer:
+    """Give an optimiser that has no warm-up CoOp's, one epoch, and at most half of the steps."""
+    return dataclasses.replace(optimizer, warmup=optimizer.warmup or min(steps_for(batches, 1.0), steps // 2))
+
+
+def classified(
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Return the mean cross-entropy, and the share of labels that are met as `agreement`."""
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return loss, {"agreement": jnp.mean(logits.argmax(1) == labels)}
+
+
+def classifier_of(problem: Problem, shots: CachedShots, head: Head, **said: object) -> Classifier:
+    """Put a head that was learnt from shots before the problem's class weights; `said` goes into its provenance."""
+    provenance = {"shots": len(shots.labels), **said}
+    weights = problem.zero_shot.class_weights
+    return Classifier(problem.model, problem.params, problem.class_names, weights, provenance, head=head)
 
 
 def cached_shots(problem: Problem, views: Views, run: Run, seed: int) -> CachedShots:

@@ -6,12 +6,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.heads import FeatureAdapter
 from clipjax.classify.problem import Problem
-from clipjax.methods.cached_shots import CachedShots, Views, cached_shots, coop_epochs, steps_for
+from clipjax.methods.cached_shots import (
+    CachedShots,
+    Views,
+    cached_shots,
+    classified,
+    classifier_of,
+    coop_epochs,
+    steps_for,
+)
 from clipjax.parallel.rules import REPLICATED
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
@@ -47,8 +54,8 @@ class AdapterStep:
         """Return the loss and the share of labels that are met."""
         head = FeatureAdapter(trainable, self.ratio)
         logits = head.scores(None, frozen, batch["rows"], frozen["class_weights"])  # pyright: ignore
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
-        return loss, ({"agreement": jnp.mean(logits.argmax(1) == batch["labels"])}, carry)
+        loss, said = classified(logits, batch["labels"])
+        return loss, (said, carry)
 
 
 def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
@@ -58,10 +65,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
       DataError: no shots, or a class without one.
     """
     shots = cached_shots(problem, config.views, run, config.seed)
-    provenance: dict[str, object] = {"shots": len(shots.labels)}
-    weights = problem.zero_shot.class_weights
-    head = fit(shots, config, run)
-    return Classifier(problem.model, problem.params, problem.class_names, weights, provenance, head=head)
+    return classifier_of(problem, shots, fit(shots, config, run))
 
 
 def fit(shots: CachedShots, config: Config, run: Run) -> FeatureAdapter:
@@ -89,5 +93,4 @@ def fit(shots: CachedShots, config: Config, run: Run) -> FeatureAdapter:
             origin=f"drawn by {config.seed}",
         )
     )
-    learned = fitted.trainable if fitted.average is None else fitted.average
-    return FeatureAdapter(dict(learned), config.ratio)
+    return FeatureAdapter(dict(fitted.learned), config.ratio)

@@ -6,19 +6,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+from jax.sharding import Mesh, PartitionSpec
 
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.heads import TEXT_SIDE, ImageContexts
 from clipjax.classify.problem import Problem
 from clipjax.methods.aape.initial import generator
-from clipjax.methods.cached_shots import CachedShots, Views, cached_shots, steps_for
+from clipjax.methods.cached_shots import (
+    CachedShots,
+    Views,
+    cached_shots,
+    classified,
+    classifier_of,
+    steps_for,
+    warmed_up,
+)
 from clipjax.methods.learned_contexts import context_tokens, contexts_from_words, random_contexts
 from clipjax.models.clip import CLIP
+from clipjax.parallel.mesh import BATCH, make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
 from clipjax.training.settings import check_range
 from clipjax.training.stage import Stage
+
+WHOLE = PartitionSpec()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +51,22 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class ShiftStep:
-    """Cross-entropy of embeddings, each among the classes as it reads them; `frozen` holds `params` and `tokens`."""
+    """Cross-entropy of embeddings, each among the classes as it reads them; `frozen` holds `params` and `tokens`.
+
+    Each device reads the class names for its own images.
+    """
 
     model: CLIP
+    mesh: Mesh = dataclasses.field(repr=False)
 
     def __call__(self, trainable: Any, frozen: Any, carry: Any, batch: Any, rng: Any, step: Any):
         """Return the loss and the share of labels that are met."""
-        head = ImageContexts({**trainable, "tokens": frozen["tokens"]})
-        logits = head.scores(self.model, frozen["params"], batch["rows"], frozen["class_weights"])
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
-        return loss, ({"agreement": jnp.mean(logits.argmax(1) == batch["labels"])}, carry)
+        arrays = {**trainable, "tokens": frozen["tokens"]}
+        score = lambda arrays, *inputs: ImageContexts(arrays).scores(self.model, *inputs)
+        spread = jax.shard_map(score, mesh=self.mesh, in_specs=(WHOLE, WHOLE, BATCH, WHOLE), out_specs=BATCH)
+        logits = spread(arrays, frozen["params"], batch["rows"], frozen["class_weights"])
+        loss, said = classified(logits, batch["labels"])
+        return loss, (said, carry)
 
 
 def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
@@ -77,23 +94,17 @@ def fit(problem: Problem, shots: CachedShots, config: Config, run: Run) -> Class
     network = generator(keys[1], dim, max(1, dim // 16), start.shape[1])
     batches = shots.batches(run, config.batch_size, config.seed)
     steps = steps_for(batches, config.epochs)
-    optimizer = config.optimizer
-    warmup = optimizer.warmup or min(steps_for(batches, 1.0), steps // 2)
     fitted = run.fit(
         Stage(
             name="cocoop",
             trainable={"contexts": start, **network},
             frozen={"params": text_side, "tokens": tokens, "class_weights": problem.zero_shot.class_weights},
-            objective=ShiftStep(model),
-            optimizer=dataclasses.replace(optimizer, warmup=warmup),
+            objective=ShiftStep(model, make_mesh() if run.mesh is None else run.mesh),
+            optimizer=warmed_up(config.optimizer, batches, steps),
             steps=steps,
             batches=batches,
             seed=config.seed,
             origin=f"{config.words or len(start)}, a network drawn by {config.seed}",
         )
     )
-    learned = fitted.trainable if fitted.average is None else fitted.average
-    provenance: dict[str, object] = {"shots": len(shots.labels), "steps": steps}
-    head = ImageContexts({**learned, "tokens": tokens})
-    weights = problem.zero_shot.class_weights
-    return Classifier(model, params, problem.class_names, weights, provenance, head=head)
+    return classifier_of(problem, shots, ImageContexts({**fitted.learned, "tokens": tokens}), steps=steps)

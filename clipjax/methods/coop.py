@@ -6,13 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.heads import TEXT_SIDE, Contexts
 from clipjax.classify.problem import Problem
-from clipjax.methods.cached_shots import CachedShots, Views, cached_shots, coop_epochs, steps_for
+from clipjax.methods.cached_shots import CachedShots, Views, cached_shots, classified, coop_epochs, steps_for, warmed_up
 from clipjax.methods.learned_contexts import class_embeddings, context_tokens, contexts_from_words, random_contexts
 from clipjax.models.clip import CLIP, cosines
 from clipjax.parallel.mesh import make_mesh, rows
@@ -60,9 +59,9 @@ class ContextStep:
         params, spread = frozen["params"], self.model.replace(rows=rows(self.mesh))
         texts = class_embeddings(spread, params, frozen["tokens"], trainable["contexts"])
         logits = jnp.exp(params["logit_scale"].astype(jnp.float32)) * cosines(batch["rows"], texts)
-        task = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
+        task, said = classified(logits, batch["labels"])
         forgotten = jnp.mean(jnp.sum((texts - frozen["class_weights"]) ** 2, axis=1))
-        said = {"loss_task": task, "forgotten": forgotten, "agreement": jnp.mean(logits.argmax(1) == batch["labels"])}
+        said |= {"loss_task": task, "forgotten": forgotten}
         return task + frozen["knowledge"] * forgotten, (said, carry)
 
 
@@ -89,8 +88,6 @@ def fit(problem: Problem, shots: CachedShots, config: Config, run: Run) -> Class
     text_side = {name: params[name] for name in TEXT_SIDE if name in params}
     batches = shots.batches(run, config.batch_size, config.seed)
     steps = steps_for(batches, coop_epochs(shots) if config.epochs is None else config.epochs)
-    optimizer = config.optimizer
-    warmup = optimizer.warmup or min(steps_for(batches, 1.0), steps // 2)
     mesh = make_mesh() if run.mesh is None else run.mesh
     fitted = run.fit(
         Stage(
@@ -103,14 +100,14 @@ def fit(problem: Problem, shots: CachedShots, config: Config, run: Run) -> Class
                 "knowledge": jnp.float32(config.knowledge),
             },
             objective=ContextStep(model, mesh),
-            optimizer=dataclasses.replace(optimizer, warmup=warmup),
+            optimizer=warmed_up(config.optimizer, batches, steps),
             steps=steps,
             batches=batches,
             seed=config.seed,
             origin=None if config.words is not None else f"{len(start)} contexts drawn by {config.seed}",
         )
     )
-    learned = (fitted.trainable if fitted.average is None else fitted.average)["contexts"]
+    learned = fitted.learned["contexts"]
     weights = class_embeddings(model, text_side, tokens, learned)
     provenance: dict[str, object] = {"shots": len(shots.labels), "steps": steps}
     return Classifier(model, params, problem.class_names, weights, provenance, head=Contexts({"contexts": learned}))

@@ -143,7 +143,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
         seed=config.seed,
     )
     fitted = run.fit(stage)
-    tuned = join(fitted.trainable if fitted.average is None else fitted.average, frozen)
+    tuned = join(fitted.learned, frozen)
     classifier = problem.text_classifier(interpolated(params, tuned, config.mix), run.progress)
     provenance = {"images": len(source), "steps": fitted.steps, "skipped_steps": fitted.skipped}
     return dataclasses.replace(classifier, provenance=provenance)

@@ -42,7 +42,7 @@ class Config:
 def pretrain(model: CLIP, batches: BatchSource, config: Config, run: Run, params: Params | None = None) -> Params:
     """Train both towers on batches of `images` and `tokens`, from random params unless some are given."""
     fitted = run.fit(pretrain_stage(model, batches, config, run, params))
-    tuned = dict(fitted.trainable if fitted.average is None else fitted.average)
+    tuned = dict(fitted.learned)
     tuned.pop("logit_bias", None)
     return tuned
 

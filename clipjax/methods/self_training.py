@@ -105,7 +105,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
         labels = probabilities.argmax(1)[chosen].astype(np.int32)
         stage = _round(problem, classifier, config, mesh, number, scored.images.select(chosen), labels, len(scores))
         fitted = run.fit(stage)
-        tuned = fitted.trainable if fitted.average is None else fitted.average
+        tuned = fitted.learned
         classifier = dataclasses.replace(classifier, params=join(tuned, stage.frozen["params"]))
         rounds.append({"kept": len(sure), "steps": fitted.steps, "skipped_steps": fitted.skipped})
         if number + 1 < config.rounds:

@@ -6,12 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.heads import KeyValueCache
 from clipjax.classify.problem import Problem
-from clipjax.methods.cached_shots import CachedShots, Views, cached_shots, steps_for
+from clipjax.methods.cached_shots import CachedShots, Views, cached_shots, classified, classifier_of, steps_for
 from clipjax.parallel.rules import REPLICATED
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
@@ -53,8 +52,8 @@ class CacheStep:
         arrays = {"keys": trainable["keys"], "labels": frozen["labels"]}
         cache = KeyValueCache(arrays, frozen["strength"], frozen["sharpness"])
         logits = cache.scores(None, frozen, batch["rows"], frozen["class_weights"])  # pyright: ignore
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
-        return loss, ({"agreement": jnp.mean(logits.argmax(1) == batch["labels"])}, carry)
+        loss, said = classified(logits, batch["labels"])
+        return loss, (said, carry)
 
 
 def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
@@ -64,10 +63,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
       DataError: no shots, or a class without one.
     """
     shots = cached_shots(problem, config.views, run, config.seed)
-    provenance: dict[str, object] = {"shots": len(shots.labels)}
-    weights = problem.zero_shot.class_weights
-    head = fit(shots, config, run)
-    return Classifier(problem.model, problem.params, problem.class_names, weights, provenance, head=head)
+    return classifier_of(problem, shots, fit(shots, config, run))
 
 
 def fit(shots: CachedShots, config: Config, run: Run) -> KeyValueCache:
@@ -97,5 +93,5 @@ def fit(shots: CachedShots, config: Config, run: Run) -> KeyValueCache:
                 seed=config.seed,
             )
         )
-        keys = (fitted.trainable if fitted.average is None else fitted.average)["keys"]
+        keys = fitted.learned["keys"]
     return KeyValueCache({"keys": keys, "labels": labels}, config.strength, config.sharpness)

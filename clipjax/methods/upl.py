@@ -122,7 +122,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
                 origin=None if start is not None else f"{contexts} contexts drawn by {seed}",
             )
         )
-        learned = (fitted.trainable if fitted.average is None else fitted.average)["contexts"]
+        learned = fitted.learned["contexts"]
         found.append(class_embeddings(model, text_side, tokens, learned, parts=config.text_parts))
     weights = found[0] if len(found) == 1 else unit(jnp.mean(jnp.stack(found), axis=0))
     provenance: dict[str, object] = {"images": len(scored.images), "pseudo_shots": len(pseudo_shots), "steps": steps}

@@ -4,6 +4,7 @@ A generator h says in embedding space what an image shows; a small head g mixes 
 class. The scores are computed without the class weights of each image, which would be batch x classes x dim.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Literal
 
@@ -20,6 +21,10 @@ the image then corrects. "V3": the same, wide between. "none": no g, h(x) itself
 Weights = Mapping[str, Float[Array, "..."]]
 
 _SMALLEST = 1e-12
+
+# as in `cosines`: a temperature of 0.01 would make much of what accelerators round
+_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def generate(generator: Weights, images: Float[Array, "batch dim"]) -> Float[Array, "batch dim"]:
@@ -60,20 +65,16 @@ def class_logits(
     by_image = by_image if bias is None else by_image + bias
     hidden = jax.nn.relu(by_class[None] + by_image[:, None])
     if variant == "V0":
-        dots, squares = jnp.einsum("bcd,bd->bc", hidden, images), jnp.sum(hidden * hidden, axis=-1)
+        dots, squares = _einsum("bcd,bd->bc", hidden, images), jnp.sum(hidden * hidden, axis=-1)
     else:
         last = head["w2"]
-        dots = jnp.einsum("bch,bh->bc", hidden, _product(images, last.T))
+        dots = _einsum("bch,bh->bc", hidden, _product(images, last.T))
         squares = jnp.sum(hidden * _product(hidden, _product(last, last.T)), axis=-1)
     if variant in ("V2", "V3"):
         alpha = head["alpha"]
-        crossed = jnp.einsum("bch,ch->bc", hidden, _product(texts, head["w2"].T))
+        crossed = _einsum("bch,ch->bc", hidden, _product(texts, head["w2"].T))
         dots = cosines(images, texts) + alpha * dots
         squares = jnp.sum(texts * texts, axis=1) + 2 * alpha * crossed + alpha * alpha * squares
     lengths = jnp.linalg.norm(images, axis=1, keepdims=True)
     # where every unit of the hidden layer is off, the weight is zero and so is its score
     return dots * jax.lax.rsqrt(jnp.maximum(squares, _SMALLEST)) / (lengths * temperature)
-
-
-def _product(rows: Float[Array, "... n"], matrix: Float[Array, "n m"]) -> Float[Array, "... m"]:
-    return jnp.matmul(rows, matrix, precision=jax.lax.Precision.HIGHEST)

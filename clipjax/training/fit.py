@@ -41,6 +41,11 @@ class Fitted:
     steps: int
     skipped: int
 
+    @property
+    def learned(self) -> Any:
+        """What a method uses: the average where there is one, else what training ended with."""
+        return self.trainable if self.average is None else self.average
+
 
 @dataclasses.dataclass(frozen=True)
 class Pace:

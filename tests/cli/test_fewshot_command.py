@@ -42,5 +42,8 @@ def test_mistakes_are_one_line(clipjax, checkpoint, pictures, complains, tmp_pat
     complains(clipjax(*tested, *SETTINGS), "learns from descriptions")
     complains(clipjax(*tested, "--protocol", "base-to-new"), "3 classes are too few for base-to-new")
     complains(clipjax(*tested, "--protocol", "base-to-new", "--other", "split=test"), "belong to the protocol k-shot")
+    seen = "are among those that shots are drawn from"
+    complains(clipjax(*tested, "--other", "split=train"), seen)
+    complains(clipjax(*tested, "--other-images", pictures), seen)
     complains(clipjax(*tested, "--set", "weigth=1"), "did you mean 'weight'")
     complains(clipjax(*tested, "--set", "weight=0", "--shots", "9", "--seeds", "1"), "ask for at most 4 per class")

@@ -1,16 +1,20 @@
 """Queries made of images, against captions."""
 
+import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from clipjax.errors import ConfigError
 from clipjax.evaluation.retrieval import recall_at_k
 from clipjax.methods.aape.config import Aggregation
 from clipjax.methods.aape.retrieval import QueryConfig, learn_queries, queries
 from clipjax.methods.cached_shots import padded
+from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
 
+RUN = Run(mesh=make_mesh(devices=jax.devices()[:1]))
 QUICK = {"hidden": 32, "epochs": 60.0, "batch_size": 16, "optimizer": Optimizer("adam", lr=1e-2), "temperature": 0.1}
 
 
@@ -34,16 +38,22 @@ def recall(rows, captions):
 def test_queries_find_the_captions_of_their_images(pairs, form):
     images, captions = pairs
     config = QueryConfig(form=form, aggregation=Aggregation(kind="mean"), weight=1.0, **QUICK)
-    found = queries(learn_queries(images, captions, config, Run()), images)
+    found = queries(learn_queries(images, captions, config, RUN), images)
     assert recall(found, captions) > recall(images, captions) + 0.3
 
 
 def test_residual_form_starts_near_the_image_and_the_literal_one_does_not(pairs):
     images, captions = pairs
-    settings = QUICK | {"epochs": 0.1, "optimizer": Optimizer("sgd", lr=0.0)}
+    settings = QUICK | {"epochs": 0.1, "optimizer": Optimizer("adam", lr=0.0)}
     mean = Aggregation(kind="mean")
     learn = lambda form, alpha: learn_queries(
-        images, captions, QueryConfig(form=form, aggregation=mean, alpha=alpha, **settings), Run()
+        images, captions, QueryConfig(form=form, aggregation=mean, alpha=alpha, **settings), RUN
     )
     assert_allclose(queries(learn("residual", 0.0), images), images, atol=1e-5)
     assert np.abs(np.sum(np.asarray(queries(learn("literal", 0.0), images)) * images, axis=1)).mean() < 0.9
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"seed": -1}, {"weight": -1.0}])
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        QueryConfig(**settings)

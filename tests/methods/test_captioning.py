@@ -131,10 +131,16 @@ def test_fifty_pairs_are_learned_by_heart(fitted, world, pairs):
 
 def test_captions_follow_their_images(fitted, world):
     captioner, images, _, params = fitted
-    written = write_texts(captioner, params, images, world[1], GREEDY, batch_size=PAIRS)
+    written = write_texts(captioner, params, images, world[1], GREEDY, batch_size=32)
     order = np.roll(np.arange(PAIRS), 7)
     turned = {name: array[order] for name, array in images.items()}
-    assert write_texts(captioner, params, turned, world[1], GREEDY, batch_size=PAIRS) == [written[i] for i in order]
+    assert write_texts(captioner, params, turned, world[1], GREEDY, batch_size=32) == [written[i] for i in order]
+
+
+def test_no_images_have_no_texts(fitted, world):
+    captioner, images, _, params = fitted
+    none = {name: array[:0] for name, array in images.items()}
+    assert write_texts(captioner, params, none, world[1], GREEDY) == []
 
 
 def test_maps_begin_with_the_spread_of_token_embeddings(fitted):

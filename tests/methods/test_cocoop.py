@@ -8,6 +8,8 @@ import clipjax
 from clipjax.classify import heads
 from clipjax.classify.saved import load_classifier, save_classifier
 from clipjax.models.conditioned import generate
+from clipjax.parallel.mesh import make_mesh
+from clipjax.training.run import Run
 
 QUICK = {"epochs": 2, "batch_size": 4, "views": {"count": 0}, "optimizer": {"lr": 0.02}}
 
@@ -42,10 +44,26 @@ def test_classes_in_parts_score_the_same(problem, learned, rows, monkeypatch):
     assert_allclose(in_parts(rows), learned.scores_of(rows), atol=1e-4)
 
 
+@pytest.mark.parametrize(("images", "classes"), [(1, 3), (2, 3), (1, 2)])
+def test_text_tower_runs_twice_only_where_memory_asks_for_it(problem, learned, rows, monkeypatch, images, classes):
+    monkeypatch.setattr(heads, "CLASSES_AT_ONCE", classes)
+    model = problem.model.replace(remat="none")
+    scores = lambda rows: learned.head.scores(model, problem.params, rows, learned.class_weights)
+    program = str(jax.make_jaxpr(scores)(rows[:images]))
+    assert ("remat" in program) == (images > 1 or classes < 3)
+
+
 def test_contexts_and_network_both_learn(problem, learned):
     start = clipjax.adapt("cocoop", problem, **QUICK | {"optimizer": {"lr": 0.0}})
     for name in ("contexts", "w1", "w2"):
         assert not np.array_equal(start.head.arrays[name], learned.head.arrays[name]), name
+
+
+def test_one_device_learns_what_four_do(problem, learned):
+    alone = Run(mesh=make_mesh(devices=jax.devices()[:1]))
+    found = clipjax.adapt("cocoop", problem, run=alone, **QUICK)
+    for name, array in found.head.arrays.items():
+        assert_allclose(learned.head.arrays[name], array, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_it_is_saved_and_read_again(problem, learned, rows, tmp_path):

@@ -99,6 +99,15 @@ def test_a_last_layer_of_zeros_is_the_zero_shot_classifier(parts, variant):
     assert_allclose(class_logits(arrays, *parts, temperature=TAU, variant=variant), images @ texts.T / TAU, atol=1e-5)
 
 
+@pytest.mark.parametrize("variant", [*VARIANTS, "none"])
+def test_products_are_taken_at_full_precision_on_every_device(parts, variant):
+    arrays = {} if variant == "none" else head(variant)
+    with jax.default_matmul_precision("default"):
+        logits = lambda *parts: conditioned.class_logits(arrays, *parts, temperature=TAU, variant=variant)
+        found = str(jax.make_jaxpr(logits)(*parts))
+    assert found.count("dot_general[") == found.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 0
+
+
 def test_without_a_head_the_generated_embedding_is_compared_with_the_texts(parts):
     texts, _, generated = parts
     found = class_logits({}, *parts, temperature=TAU, variant="none")

@@ -7,7 +7,7 @@ from clipjax.errors import DataError
 from clipjax.methods.aape.adaptation import adapted
 from clipjax.methods.aape.aggregation import targets
 from clipjax.methods.aape.config import Config
-from clipjax.methods.cached_shots import CachedShots, Descriptions, cached_shots, embedded_descriptions
+from clipjax.methods.cached_shots import CachedShots, Descriptions, cached_shots, classifier_of, embedded_descriptions
 from clipjax.training.run import Run
 
 
@@ -19,10 +19,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
     """
     shots = cached_shots(problem, config.views, run, config.seed)
     descriptions = embedded_descriptions(problem, run) if config.weight else None
-    head = fit(shots, descriptions, config, run)
-    provenance: dict[str, object] = {"shots": len(shots.labels)}
-    weights = problem.zero_shot.class_weights
-    return Classifier(problem.model, problem.params, problem.class_names, weights, provenance, head=head)
+    return classifier_of(problem, shots, fit(shots, descriptions, config, run))
 
 
 def fit(shots: CachedShots, descriptions: Descriptions | None, config: Config, run: Run) -> Conditioned:

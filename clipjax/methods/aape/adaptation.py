@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Float
 
 from clipjax.classify.heads import Conditioned, joined
@@ -14,7 +13,7 @@ from clipjax.methods.aape import initial
 from clipjax.methods.aape.aggregation import AggregateStep
 from clipjax.methods.aape.algorithm import distill_loss
 from clipjax.methods.aape.config import Config
-from clipjax.methods.cached_shots import CachedShots, Descriptions, coop_epochs, steps_for
+from clipjax.methods.cached_shots import CachedShots, Descriptions, classified, coop_epochs, steps_for, warmed_up
 from clipjax.models.clip import unit
 from clipjax.models.conditioned import Variant, class_logits, generate
 from clipjax.parallel.rules import REPLICATED
@@ -45,9 +44,8 @@ class AdaptStep:
             temperature=frozen["temperature"],
             variant=self.variant,
         )
-        task = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
-        said = {"loss_task": task, "agreement": jnp.mean(logits.argmax(1) == batch["labels"])}
-        loss = task
+        loss, said = classified(logits, batch["labels"])
+        said = {**said, "loss_task": loss}
         targets = batch.get("targets")
         if self.aggregate is not None:
             own, (seen, carry) = self.aggregate(trainable["aggregator"], frozen, carry, batch, rng, step)
@@ -83,7 +81,7 @@ def adapted(
     carry: dict[str, Any] = {}
     optimizer, aggregate = config.optimizer, None
     if config.joint and descriptions is not None:
-        aggregate = AggregateStep(config.aggregation)
+        aggregate = AggregateStep(config.aggregation.program())
         trainable["aggregator"] = initial.aggregator(keys[2], config.aggregation, shots, descriptions)
         # what is stopped by in a stage of its own is only reported here
         frozen |= {"descriptions": descriptions.rows, "present": descriptions.present}
@@ -94,7 +92,6 @@ def adapted(
         optimizer = dataclasses.replace(optimizer, factors=(("^aggregator/", slower), *optimizer.factors))
     batches = shots.batches(run, config.batch_size, config.seed, **more)
     steps = steps_for(batches, coop_epochs(shots) if config.epochs is None else config.epochs)
-    warmup = optimizer.warmup or min(steps_for(batches, 1.0), steps // 2)
     fitted = run.fit(
         Stage(
             name="adapt",
@@ -102,7 +99,7 @@ def adapted(
             frozen=frozen,
             carry=carry,
             objective=AdaptStep(config.variant, targets is not None or aggregate is not None, aggregate),
-            optimizer=dataclasses.replace(optimizer, warmup=warmup),
+            optimizer=warmed_up(optimizer, batches, steps),
             steps=steps,
             batches=batches,
             rules=REPLICATED,
@@ -110,5 +107,5 @@ def adapted(
             origin=f"drawn by {config.seed}",
         )
     )
-    learned = fitted.trainable if fitted.average is None else fitted.average
+    learned = fitted.learned
     return Conditioned(joined(generator=learned["generator"], head=learned["head"]), config.variant)

@@ -77,7 +77,7 @@ def targets(
     """
     if not aggregation.learns:
         return fixed_targets(shots.labels, descriptions, aggregation, seed)
-    step = AggregateStep(aggregation)
+    step = AggregateStep(aggregation.program())
     frozen = {"descriptions": descriptions.rows, "present": descriptions.present}
     images = np.arange(len(shots.labels), dtype=np.int32)
     batches = shots.batches(run, batch_size, seed, plain=shots.plain, images=images)
@@ -103,7 +103,7 @@ def targets(
             origin=f"drawn by {seed}",
         )
     )
-    weights = fitted.trainable if fitted.average is None else fitted.average
+    weights = fitted.learned
     found = run.once(
         "targets",
         lambda: {"rows": of_all_shots(step, weights, frozen, shots.plain, shots.labels)},

@@ -41,6 +41,10 @@ class Aggregation:
         """Whether there is anything to train."""
         return self.kind in ("attention", "mlp")
 
+    def program(self) -> "Aggregation":
+        """Return the settings that shape a compiled step; those that say how long and how fast are left alone."""
+        return Aggregation(self.kind, self.query, self.heads, self.dropout)
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:

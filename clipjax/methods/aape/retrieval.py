@@ -48,7 +48,8 @@ class QueryConfig:
     seed: int = 0
 
     def __post_init__(self):
-        check_range(self, 0, math.inf, "weight", "epochs")
+        check_range(self, 0, math.inf, "weight", "epochs", "seed")
+        check_range(self, 1e-4, math.inf, "temperature")
         check_range(self, 1, math.inf, "hidden", "batch_size")
 
 
@@ -120,4 +121,4 @@ def learn_queries(
             origin=f"drawn by {seed}",
         )
     )
-    return dict(fitted.trainable if fitted.average is None else fitted.average)
+    return dict(fitted.learned)

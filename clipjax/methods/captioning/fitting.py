@@ -97,5 +97,5 @@ def fit_captioner(
             seed=config.seed,
         )
     )
-    learned = fitted.trainable if fitted.average is None else fitted.average
+    learned = fitted.learned
     return {**params, **learned}

@@ -75,7 +75,7 @@ def train_language_model(
             origin=f"{model!r} drawn with seed {config.seed}" if drawn else None,
         )
     )
-    return fitted.trainable if fitted.average is None else fitted.average
+    return fitted.learned
 
 
 def perplexity(

@@ -37,7 +37,7 @@ def write_texts(
     if questions is None:
         questions, lengths = np.full((count, 1), tokenizer.start_id, np.int32), np.ones(count, np.int32)
     assert lengths is not None
-    batch_size = min(batch_size, count)
+    batch_size = max(1, min(batch_size, count))
     texts: list[str] = []
     for first in range(0, count, batch_size):
         # the last batch is filled up with its last image

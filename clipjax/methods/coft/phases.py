@@ -70,7 +70,7 @@ class Phases:
             )
         )
         return read_with(
-            fitted.trainable if fitted.average is None else fitted.average,
+            fitted.learned,
             self.model,
             params,
             self.tokens,
@@ -150,7 +150,7 @@ class Phases:
                 seed=seed,
             )
         )
-        learned = fitted.trainable if fitted.average is None else fitted.average
+        learned = fitted.learned
         side = join(learned["tower"], frozen)
         weights, bias = tuning.on_pooled(learned["head"], side, config.head_input)
         said: dict[str, object] = {"accepted": int(found.accepted.sum()), "steps": fitted.steps}

@@ -129,7 +129,7 @@ def adapt(problem: Problem, config: Config, run: Run) -> Classifier:
         seed=config.seed,
     )
     fitted = run.fit(stage)
-    params = join(fitted.trainable if fitted.average is None else fitted.average, frozen)
+    params = join(fitted.learned, frozen)
     counts: dict[str, object] = {"images": len(source), "steps": fitted.steps, "skipped_steps": fitted.skipped}
     counts["last_epoch"] = last_epoch(fitted.carry["watched"])
     return Classifier(problem.model, params, problem.class_names, fitted.carry["prototypes"], counts)

@@ -182,7 +182,7 @@ def trained(
             seed=config.seed,
         )
     )
-    learned = fitted.trainable if fitted.average is None else fitted.average
+    learned = fitted.learned
     return join(moved(start, learned) if delta else learned, rest), fitted.steps
 
 
