@@ -146,7 +146,7 @@ class ImageContexts:
 
             parts = places.reshape(-1, together)
             # what one image makes of a few classes is kept for the gradient; of more, the text tower runs once more
-            some = of_some if len(rows) == len(parts) == 1 else jax.checkpoint(of_some)
+            some = of_some if rows.shape[0] == 1 and len(parts) == 1 else jax.checkpoint(of_some)
             return jax.lax.map(some, parts).reshape(-1)[: len(tokens)]
 
         # some classes of one image at a time: memory knows no batch
