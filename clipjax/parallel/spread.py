@@ -12,7 +12,7 @@ from clipjax.parallel.mesh import make_mesh, replicated, rows
 P = TypeVar("P")
 
 
-def spread(function: Callable[[P, jax.Array], Any], params: P, mesh: Mesh) -> Callable[[np.ndarray], Any]:
+def spread(function: Callable[[P, Any], Any], params: P, mesh: Mesh) -> Callable[[np.ndarray], Any]:
     """Return `function(params, batch)` as a function of the batch, its rows on the devices of the mesh.
 
     Of several processes each works on batches of its own with its own devices. A batch that these do not divide is
