@@ -116,8 +116,8 @@ def tune(
 
     from benchmarks.coft_torch import TuneStepTorch
 
-    indices, keys = np.arange(len(images), dtype=np.int32), images[::-1].copy()
-    accepted = indices % 4 != 3
+    owners, keys = np.arange(len(images), dtype=np.int32), images[::-1].copy()
+    accepted = owners % 4 != 3
     tower, rest = divided(params, DEFAULTS.tuned, DEFAULTS.head_input)
     features = feature_count(model, DEFAULTS.head_input)
     head = random_head(jax.random.key(SEED), args.classes, features)
@@ -127,7 +127,7 @@ def tune(
     if contrast:
         queue = initial_queue(jax.random.key(SEED), DEFAULTS.queue, features)
         carry = {"average": tower, **queue}
-        batch |= {"keys": keys, "indices": indices}
+        batch |= {"keys": keys, "owners": owners}
         numbers = {"contrast_weight": 0.1, "momentum": DEFAULTS.momentum, "temperature": DEFAULTS.temperature}
         frozen |= {name: np.float32(number) for name, number in numbers.items()}
         options = {"queue": to(queue["queue"]), "weight": 0.1, "momentum": DEFAULTS.momentum}
@@ -140,7 +140,7 @@ def tune(
     peer = transformers_peer(model, params, device=args.device)
     theirs = TuneStepTorch(peer, linear, SGD, temperature=DEFAULTS.temperature, dtype=args.dtype, **options)
     given = (_pixels(images, args.device), to(labels).long(), to(accepted).float())
-    more = (_pixels(keys, args.device), to(indices).long()) if contrast else ()
+    more = (_pixels(keys, args.device), to(owners).long()) if contrast else ()
     return ours, lambda: theirs.step(*given, *more).item()
 
 

@@ -119,33 +119,33 @@ class TuneStepTorch:
         labels: Tensor,
         accepted: Tensor,
         keys: Tensor | None = None,
-        indices: Tensor | None = None,
+        owners: Tensor | None = None,
     ) -> Tensor:
-        """Take one step and return its loss. `keys` are other views of the images, `indices` their numbers."""
+        """Take one step and return its loss. `keys` are other views of the images, `owners` their numbers."""
         self.optimizer.zero_grad(set_to_none=True)
         features = self._features(self.vision, pixels)
         each = functional.cross_entropy(self.head(features), labels, reduction="none")
         loss = (each * accepted).sum() / accepted.sum().clamp(min=1)
         if self.average is not None:
-            assert keys is not None and indices is not None
-            loss = loss + self.weight * self._contrast(features, keys, indices)
+            assert keys is not None and owners is not None
+            loss = loss + self.weight * self._contrast(features, keys, owners)
         loss.backward()
         self.optimizer.step()
         return loss.detach()
 
-    def _contrast(self, features: Tensor, pixels: Tensor, indices: Tensor) -> Tensor:
+    def _contrast(self, features: Tensor, pixels: Tensor, owners: Tensor) -> Tensor:
         assert self.average is not None and self.queue is not None and self.owners is not None
         with torch.no_grad():
             averages, params = list(self.average.parameters()), list(self.vision.parameters())
             torch._foreach_lerp_(averages, params, 1 - self.momentum)
             keys = functional.normalize(self._features(self.average, pixels), dim=-1)
         queries = functional.normalize(features, dim=-1)
-        others = (queries @ self.queue.T).masked_fill(self.owners == indices[:, None], -torch.inf)
+        others = (queries @ self.queue.T).masked_fill(self.owners == owners[:, None], -torch.inf)
         logits = torch.cat([(queries * keys).sum(1, keepdim=True), others], dim=1) / self.temperature
         places = (self.pointer + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         # logits keep what they need of the queue as it was
         self.queue = self.queue.index_copy(0, places, keys)
-        self.owners = self.owners.index_copy(0, places, indices)
+        self.owners = self.owners.index_copy(0, places, owners)
         self.pointer = (self.pointer + len(keys)) % len(self.queue)
         return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
