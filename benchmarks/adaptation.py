@@ -56,6 +56,7 @@ def main() -> None:
             for name in variants:
                 result(work, domain, name, seed, CHOSEN.get(name, ""))
     print(table(work, args.domains, variants, args.seeds))
+    print(label_table(work, args.domains, variants))
     print(json.dumps(machine()))
 
 
@@ -164,6 +165,23 @@ def table(work: Path, domains: list[str], variants: list[str], seeds: list[int])
             cells.append(f"{means[-1]:.2f} ± {statistics.stdev(found):.2f}" if len(found) > 1 else f"{means[-1]:.2f}")
         mean = f"{statistics.mean(means):.2f}" if len(means) == len(domains) else ""
         lines.append(f"| {VARIANTS[name].title} | " + " | ".join(cells) + f" | {mean} |")
+    return "\n".join(lines)
+
+
+def label_table(work: Path, domains: list[str], variants: list[str]) -> str:
+    """Write how many of CoFT's proposals are right, and of the accepted ones, and how many are accepted: means."""
+    lines = ["| % right of all, of the accepted (accepted) | " + " | ".join(domains) + " |"]
+    lines.append("|---" * (len(domains) + 1) + "|")
+    for name in variants:
+        cells = []
+        for domain in domains:
+            runs = [one for one in results(work).values() if (one["domain"], one["variant"]) == (domain, name)]
+            each = [shares for one in runs for shares in one.get("judged", ()) if shares]
+            keys = ("right", "right_of_accepted", "accepted")
+            means = [statistics.mean(shares[key] for shares in each) for key in keys] if each else []
+            cells.append("{:.1f}, {:.1f} ({:.0f})".format(*means) if means else "")
+        if any(cells):
+            lines.append(f"| {VARIANTS[name].title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

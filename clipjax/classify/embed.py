@@ -76,7 +76,7 @@ def score_images(
 def score_members(
     classifier: Classifier | Ensemble, source: ImageSource, *, progress: Progress = silent
 ) -> tuple[Float[np.ndarray, "images classes"], list[Float[np.ndarray, "images classes"]], np.ndarray]:
-    """Score a source's images by a classifier and, if it is an ensemble, by each member, whose images are read once.
+    """Score a source's images by a classifier; those of an ensemble are made of its members', which are returned, too.
 
     Returns:
       The scores, those of the members, and the positions in the source that they belong to.

@@ -97,7 +97,8 @@ class KeyValueCache:
     def scores(self, model: CLIP, params: Params, rows: Array, class_weights: Array) -> Array:
         """Add the votes of the shots to the zero-shot scores."""
         near = jnp.exp(self.sharpness * (cosines(rows, self.arrays["keys"]) - 1))
-        votes = cosines(near, jax.nn.one_hot(self.arrays["labels"], len(class_weights), dtype=near.dtype, axis=0))
+        of_class = jax.nn.one_hot(self.arrays["labels"], len(class_weights), dtype=near.dtype)
+        votes = jnp.matmul(near, of_class, precision=jax.lax.Precision.HIGHEST)
         return _scale(params) * cosines(rows, class_weights) + self.strength * votes
 
 
