@@ -106,7 +106,7 @@ def run(opened: Opened, method: str, settings: dict[str, Any], folder: Path | No
     found: dict[str, Any] = {"top1": _top1(scores, opened.test), "seconds": round(seconds, 1)}
     if members:
         found["members"] = [_top1(member, opened.test) for member in members]
-    else:
+    elif isinstance(classifier, Classifier):
         # what the adapted text tower says of the class names, in place of the method's own class weights
         found["top1_by_texts"] = top1(opened.problem.text_classifier(classifier.params), opened.test)
     if folder is not None:
