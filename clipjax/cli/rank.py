@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> None:
             note=_said(args, len(places), tau),
             shown=args.shown,
             truth_name=args.truth or "",
+            query=None if asked is None else asked.image(0),
         )
         with new_file(args.output, overwrite=args.overwrite) as staged:
             # a path, or the sentence, may hold bytes that are no UTF-8

@@ -30,14 +30,19 @@ def ranking_page(
     note: str = "",
     shown: int = 60,
     truth_name: str = "",
+    query: Image.Image | None = None,
 ) -> str:
-    """Write a ranking as a page; of more than `shown` images the first and the last half of so many."""
+    """Write a ranking as a page; of more than `shown` images the first and the last half of so many.
+
+    `query` is the image that the others are compared with, where there is one; it stands above them.
+    """
     head = places if len(places) <= shown else places[: shown - shown // 2]
     tail = places[len(places) - shown // 2 :] if len(places) > shown and shown > 1 else ()
     parts = [_part(head, picture, 0)]
     if tail:
         parts.append(_part(tail, picture, len(places) - len(head) - len(tail)))
-    return rendered("ranking.html", _PAGES, parts=parts, title=title, note=note, truth_name=truth_name)
+    asked = None if query is None else embedded(query)
+    return rendered("ranking.html", _PAGES, parts=parts, title=title, note=note, truth_name=truth_name, query=asked)
 
 
 def _part(places: Sequence[Place], picture: Callable[[Place], Image.Image], left_out: int) -> dict[str, Any]:
