@@ -22,7 +22,7 @@ from clipjax.methods.cached_shots import (
 from clipjax.parallel.rules import REPLICATED
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_above_zero, check_range
 from clipjax.training.stage import Stage
 
 
@@ -40,7 +40,7 @@ class Config:
 
     def __post_init__(self):
         check_range(self, 0, 1, "ratio")
-        check_range(self, 0, math.inf, "epochs")
+        check_above_zero(self, "epochs")
         check_range(self, 1, math.inf, "reduction", "batch_size")
 
 

@@ -26,7 +26,7 @@ from clipjax.models.clip import CLIP
 from clipjax.parallel.mesh import BATCH, make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_above_zero, check_range
 from clipjax.training.stage import Stage
 
 WHOLE = PartitionSpec()
@@ -46,7 +46,7 @@ class Config:
 
     def __post_init__(self):
         check_range(self, 1, math.inf, "contexts", "batch_size")
-        check_range(self, 0, math.inf, "epochs")
+        check_above_zero(self, "epochs")
 
 
 @dataclasses.dataclass(frozen=True)

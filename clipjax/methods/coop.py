@@ -17,7 +17,7 @@ from clipjax.models.clip import CLIP, cosines
 from clipjax.parallel.mesh import make_mesh, rows
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_above_zero, check_range
 from clipjax.training.stage import Stage
 
 
@@ -41,7 +41,8 @@ class Config:
 
     def __post_init__(self):
         check_range(self, 1, math.inf, "contexts", "batch_size")
-        check_range(self, 0, math.inf, "knowledge", "epochs")
+        check_above_zero(self, "epochs")
+        check_range(self, 0, math.inf, "knowledge")
 
 
 @dataclasses.dataclass(frozen=True)

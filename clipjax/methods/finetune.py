@@ -29,7 +29,7 @@ from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.partition import join, split
 from clipjax.training.run import Run
-from clipjax.training.settings import check_positive_share, check_range
+from clipjax.training.settings import check_above_zero, check_positive_share, check_range
 from clipjax.training.stage import Stage
 
 
@@ -68,7 +68,8 @@ class Config:
 
     def __post_init__(self):
         check_range(self, 1, math.inf, "batch_size", "microbatches")
-        check_range(self, 0, math.inf, "epochs", "rand_augment")
+        check_above_zero(self, "epochs")
+        check_range(self, 0, math.inf, "rand_augment")
         check_range(self, 0, 1, "confident", "warmup_share", "flip", "jitter", "grayscale", "mix")
         check_positive_share(self, "crop")
 

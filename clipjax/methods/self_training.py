@@ -29,7 +29,7 @@ from clipjax.parallel.mesh import enough_rows, fitting_batch, make_mesh, rows
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.partition import join, split
 from clipjax.training.run import Run
-from clipjax.training.settings import check_positive_share, check_range
+from clipjax.training.settings import check_above_zero, check_positive_share, check_range
 from clipjax.training.stage import Stage
 from clipjax.weights.fingerprint import fingerprint
 
@@ -61,7 +61,7 @@ class Config:
 
     def __post_init__(self):
         check_range(self, 1, math.inf, "rounds", "batch_size")
-        check_range(self, 0, math.inf, "epochs")
+        check_above_zero(self, "epochs")
         check_range(self, 0, 1, "confidence", "warmup_share", "flip", "jitter", "grayscale")
         check_positive_share(self, "crop")
 

@@ -14,7 +14,7 @@ from clipjax.methods.cached_shots import CachedShots, Views, cached_shots, class
 from clipjax.parallel.rules import REPLICATED
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_above_zero, check_range
 from clipjax.training.stage import Stage
 
 
@@ -36,7 +36,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self):
-        check_range(self, 0, math.inf, "strength", "sharpness", "epochs")
+        check_above_zero(self, "epochs")
+        check_range(self, 0, math.inf, "strength", "sharpness")
         check_range(self, 1, math.inf, "batch_size")
 
 

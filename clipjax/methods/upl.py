@@ -21,7 +21,7 @@ from clipjax.models.clip import CLIP, unit
 from clipjax.parallel.mesh import enough_rows, fitting_batch, make_mesh, rows
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
-from clipjax.training.settings import check_positive_share, check_range
+from clipjax.training.settings import check_above_zero, check_positive_share, check_range
 from clipjax.training.stage import Stage
 
 
@@ -52,7 +52,8 @@ class Config:
 
     def __post_init__(self):
         check_range(self, 1, math.inf, "shots", "contexts", "batch_size", "ensemble")
-        check_range(self, 0, math.inf, "epochs", "views")
+        check_above_zero(self, "epochs")
+        check_range(self, 0, math.inf, "views")
         if self.text_parts is not None:
             check_range(self, 1, math.inf, "text_parts")
         check_range(self, 0, 1, "warmup_share", "flip")

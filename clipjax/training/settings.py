@@ -55,6 +55,17 @@ def check_range(settings: Any, low: float, high: float = math.inf, *names: str) 
             raise ConfigError(f"the setting {name} is {value!r}; it must be {bounds}")
 
 
+def check_above_zero(settings: Any, *names: str) -> None:
+    """Refuse settings that are not above 0, such as a temperature; None, where nothing is set, passes.
+
+    Raises:
+      ConfigError: one is 0, negative or no number; the message names it.
+    """
+    for name in names:
+        if (value := getattr(settings, name)) is not None and not value > 0:
+            raise ConfigError(f"the setting {name} is {value!r}; it must be above 0")
+
+
 def check_positive_share(settings: Any, *names: str) -> None:
     """Refuse settings that are not in (0, 1], such as the smallest share of an image that a crop shows.
 

@@ -46,7 +46,7 @@ def test_an_ensemble_is_measured_with_its_members_and_predicts(adapt, clipjax, p
 
 def test_a_student_is_saved_with_its_own_tokenizer(adapt, tmp_path):
     settings = {"contexts": 2, "visual_prompts": 1, "least_prompt_steps": 1, "prompt_epochs": 0, "batch_size": 4}
-    settings |= {"tune_epochs": 0, "validation": "none", "models": 1}
+    settings |= {"tune_epochs": 0.01, "validation": "none", "models": 1}
     flags = [flag for name, value in settings.items() for flag in ("--set", f"{name}={value}")]
     assert adapt("coft", *flags, "--student", EMBEDDED).status == 0
     assert load_classifier(tmp_path / "run/model").provenance["student"]

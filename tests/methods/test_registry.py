@@ -16,6 +16,20 @@ def test_every_method_has_a_frozen_config_with_defaults_and_an_adapt(name):
     assert callable(module.adapt)
 
 
+TRAINED = [
+    (name, field.name)
+    for name in METHODS
+    for field in dataclasses.fields(method_named(name).Config)
+    if field.name in ("epochs", "tune_epochs")
+]
+
+
+@pytest.mark.parametrize(("name", "setting"), TRAINED)
+def test_no_epochs_are_refused_and_not_made_one_step(name, setting):
+    with pytest.raises(ConfigError, match=f"the setting {setting} is 0; it must be above 0"):
+        method_named(name).Config(**{setting: 0})
+
+
 def test_unknown_method_is_refused_with_those_there_are(problem):
     with pytest.raises(ConfigError, match="no method 'magic'; known are zero_shot"):
         clipjax.adapt("magic", problem)

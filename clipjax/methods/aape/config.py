@@ -7,7 +7,7 @@ from typing import Literal
 from clipjax.methods.cached_shots import Views
 from clipjax.models.conditioned import Variant
 from clipjax.training.optimizers import Optimizer
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_above_zero, check_range
 
 Aggregator = Literal["attention", "mlp", "mean", "random"]
 Query = Literal["image", "class", "amortised", "mean"]
@@ -34,7 +34,8 @@ class Aggregation:
     def __post_init__(self):
         check_range(self, 1, math.inf, "heads")
         check_range(self, 0, 1, "dropout")
-        check_range(self, 0, math.inf, "epochs", "rise")
+        check_above_zero(self, "epochs")
+        check_range(self, 0, math.inf, "rise")
 
     @property
     def learns(self) -> bool:
@@ -70,4 +71,5 @@ class Config:
 
     def __post_init__(self):
         check_range(self, 1, math.inf, "hidden", "batch_size")
-        check_range(self, 0, math.inf, "weight", "epochs", "seed")
+        check_above_zero(self, "epochs")
+        check_range(self, 0, math.inf, "weight", "seed")

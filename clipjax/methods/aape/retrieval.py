@@ -26,7 +26,7 @@ from clipjax.models.conditioned import generate
 from clipjax.parallel.rules import REPLICATED
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_above_zero, check_range
 from clipjax.training.stage import Stage
 
 Form = Literal["literal", "residual"]
@@ -48,7 +48,8 @@ class QueryConfig:
     seed: int = 0
 
     def __post_init__(self):
-        check_range(self, 0, math.inf, "weight", "epochs", "seed")
+        check_above_zero(self, "epochs")
+        check_range(self, 0, math.inf, "weight", "seed")
         check_range(self, 1e-4, math.inf, "temperature")
         check_range(self, 1, math.inf, "hidden", "batch_size")
 

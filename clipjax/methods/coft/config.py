@@ -10,7 +10,7 @@ from clipjax.methods.coft.filtering import Validation
 from clipjax.methods.coft.seeds import Labels
 from clipjax.methods.coft.tuning import HeadInput
 from clipjax.training.optimizers import Optimizer
-from clipjax.training.settings import check_positive_share, check_range
+from clipjax.training.settings import check_above_zero, check_positive_share, check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +70,13 @@ class Config:
     def __post_init__(self):
         check_range(self, 1, 2, "models")
         check_range(self, 1, math.inf, "seeds_per_class", "contexts", "rounds", "queue", "batch_size")
-        check_range(self, 0, math.inf, "visual_prompts", "negative_weight", "prompt_epochs", "tune_epochs")
+        check_range(self, 0, math.inf, "visual_prompts", "negative_weight", "prompt_epochs")
         check_range(self, 0, math.inf, "contrast_weight", "seed")
         check_range(self, 1, math.inf, "least_prompt_steps")
         check_range(self, 0, 1, "threshold", "momentum", "flip")
         check_positive_share(self, "crop", "key_crop")
         if self.text_parts is not None:
             check_range(self, 1, math.inf, "text_parts")
-        if not self.temperature > 0:
-            raise ConfigError(f"the setting temperature is {self.temperature}; it must be above 0")
+        check_above_zero(self, "tune_epochs", "temperature")
         if self.models == 1 and self.validation == "peer":
             raise ConfigError('one model has no peer to validate it; set models=2, or validation="self"')

@@ -24,7 +24,7 @@ from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.partition import join, split
 from clipjax.training.run import Run
-from clipjax.training.settings import check_positive_share, check_range
+from clipjax.training.settings import check_above_zero, check_positive_share, check_range
 from clipjax.training.stage import Stage
 
 
@@ -64,7 +64,7 @@ class Config:
 
     def __post_init__(self):
         check_range(self, 1, math.inf, "batch_size", "steps", "steps_per_epoch")
-        check_range(self, 0, math.inf, "epochs")
+        check_above_zero(self, "epochs")
         check_range(self, 0, 1, "alpha", "warmup_share", "jitter", "grayscale")
         check_positive_share(self, "crop")
         for name, chosen in (("texts", self.texts), ("branches", self.branches)):

@@ -8,7 +8,7 @@ from clipjax.errors import ConfigError
 from clipjax.methods.pcclip.algorithm import Kind
 from clipjax.methods.pcclip.rows import Source
 from clipjax.training.optimizers import Optimizer
-from clipjax.training.settings import check_range
+from clipjax.training.settings import check_above_zero, check_range
 
 Storage = Literal["delta", "plain"]
 
@@ -58,9 +58,7 @@ class Config:
         check_range(self, 1, math.inf, "pairs", "batch_size")
         check_range(self, 0, math.inf, "caption_weight", "seed")
         check_range(self, 0, 1, "mix", "held_out")
-        for name in ("epochs", "temperature", "caption_temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"the setting {name} is {getattr(self, name)}; it must be above 0")
+        check_above_zero(self, "epochs", "temperature", "caption_temperature")
         for name in ("learning_rates", "temperatures"):
             if any(not number > 0 for number in getattr(self, name)):
                 raise ConfigError(f"the setting {name} is {list(getattr(self, name))}; each must be above 0")
