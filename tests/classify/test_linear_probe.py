@@ -138,6 +138,12 @@ def test_scores_are_the_weights_applied_and_name_the_classes(random):
     assert np.mean(probe.predictions == labels * 10 + 5) > 0.9
 
 
+def test_two_images_of_each_of_many_classes_are_fitted_without_a_word(random, recwarn):
+    # of which one is held back; 30 classes in as many rows look like a regression to scikit-learn
+    linear_probe(*clusters(random, classes=30, per_class=2), np.zeros((1, 6), np.float32))
+    assert not recwarn.list
+
+
 def test_two_classes_get_a_row_of_weights_each(random):
     features, labels = clusters(random, classes=2)
     probe = linear_probe(features, labels, features)
