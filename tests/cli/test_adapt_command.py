@@ -86,7 +86,7 @@ def test_repeated_command_trains_no_further(adapt, tmp_path):
         (["linear_probe"], "learns from labelled images"),
         (["finetune", "--set", "optimizer=adamw", "--set", "optimizer.lr=1"], "was given a value already"),
         (["finetune", "--set", "epochs=NaN"], "the setting epochs is nan"),
-        (["finetune", "--set", "epochs=-5"], "the setting epochs is -5.0; it must be at least 0"),
+        (["finetune", "--set", "epochs=-5"], "the setting epochs is -5.0; it must be above 0"),
         (["finetune", "--set", "batch_size=0"], "the setting batch_size is 0"),
         (["finetune", "--set", "mix=7"], "the setting mix is 7.0; it must be from 0 to 1"),
         (["finetune", "--set", "optimizer.decayed=("], "no regular expression"),
