@@ -243,7 +243,7 @@ def test_no_label_is_seen(written):
     assert_array_equal(first.class_weights, second.class_weights)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_any_number_of_devices_gives_the_same(written, devices):
     # Adam's steps have one size however small the gradient, and so make much of how sums are rounded
     settings = QUICK | {"optimizer": {"name": "sgd", "lr": 0.03}}

@@ -175,6 +175,7 @@ def tiny_steps(world):
     return found
 
 
+@pytest.mark.slow
 def test_plain_storage_moves_small_weights_and_not_the_gains_of_norms(tiny_steps):
     before, after = tiny_steps["plain"]
     for name in (name for name in before if name.endswith("kernel")):
@@ -188,6 +189,7 @@ def test_plain_storage_moves_small_weights_and_not_the_gains_of_norms(tiny_steps
         assert_array_equal(after[name][large], before[name][large])
 
 
+@pytest.mark.slow
 def test_storage_in_bfloat16_changes_nothing(tiny_steps):
     before, after = tiny_steps["bfloat16"]
     for name in before:
@@ -202,6 +204,7 @@ def test_a_change_kept_apart_is_not_lost_in_weights_stored_in_bfloat16(world):
         assert np.mean(before[name].astype(np.float32) != after[name]) > 0.8, name
 
 
+@pytest.mark.slow
 def test_a_change_kept_apart_adds_up_until_the_gains_move(tiny_steps):
     before, after = tiny_steps["delta"]
     gains = [name for name in before if name.endswith("scale")]
