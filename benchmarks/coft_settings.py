@@ -3,7 +3,8 @@
     python -m benchmarks.coft_settings --work study --seeds 1
 
 "shots": EuroSAT, four labelled images of each class and the others without labels. "noisy": half of CIFAR-10's
-test images of the testbed, 40 % of whose labels are replaced by another class at random, measured on the other half.
+test images of the testbed, 40 % of whose labels are replaced by another class at random, measured on the other half
+(what its results have as "judged" is held against the replaced labels, and says nothing of true ones).
 "student": the testbed's CLIP has the first word on EuroSAT, and the image tower in the package, which has only seen
 drawn glyphs, learns. "errors": what phase II makes of EuroSAT's zero-shot labels, of true ones as many of which are
 replaced at random, and of true ones: a diagnosis, by labels that no method may see. Each result is a line of
