@@ -5,8 +5,9 @@
         --set problems.mine.images=photos/ --set problems.mine.classes=classes.txt --set problems.mine.test=labelled/
 
 `testbed` are domains of the data that the tests use, found by CLIPJAX_TEST_DATA. Settings were chosen on PACS art
-paintings (docs/methods/latteclip.md, docs/methods/coft.md), which is not among them. A registered method that has no
-row here gets one with its defaults.
+paintings (docs/methods/latteclip.md, docs/methods/coft.md), which is not among them. Rows with shots are run on
+problems that say `labelled=true`, each seed with other shots. A registered method that has no row here gets one with
+its defaults.
 """
 
 import os
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 
 EPOCHS = 3.0
 VIEW = {"crop": 0.9, "jitter": 0.8, "grayscale": 0.2}
+VIEWS = {"count": 8, "crop": 0.5, "flip": 0.5}
 COFT = {
     "contexts": 4,
     "visual_prompts": 8,
@@ -23,7 +25,8 @@ COFT = {
     "prompt_optimizer": {"lr": 1e-2},
     "tune_optimizer": {"lr": 2e-2},
 }
-# `texts` are left out where a problem has none, and the row with them; `problem` changes the problem, for a ceiling
+SHOTS = {"shots": 16}
+# a row is left out where a problem lacks the store that `texts` names; `problem` changes the problem
 ROWS = {
     "zero_shot": {"method": "zero_shot"},
     "finetune": {
@@ -44,7 +47,22 @@ ROWS = {
     "coft": {"method": "coft", "settings": COFT},
     "coft_plus": {"method": "coft", "settings": {**COFT, "rounds": 3, "contrast_weight": 0.1}},
     "pcclip": {"method": "pcclip", "texts": "differences", "settings": {}},
-    "linear_probe_16": {"method": "linear_probe", "problem": {"shots": 16}},
+    "descriptions": {"method": "descriptions", "texts": "class_descriptions"},
+    "linear_probe_16": {"method": "linear_probe", "problem": SHOTS},
+    "tip_adapter_16": {"method": "tip_adapter", "problem": SHOTS},
+    "tip_adapter_f_16": {"method": "tip_adapter", "problem": SHOTS, "settings": {"finetune": True}},
+    "clip_adapter_16": {"method": "clip_adapter", "problem": SHOTS, "settings": {"views": VIEWS}},
+    "coop_16": {
+        "method": "coop", "problem": SHOTS, "settings": {"contexts": 4, "words": "a photo of a", "views": VIEWS}
+    },
+    "kgcoop_16": {"method": "kgcoop", "problem": SHOTS, "settings": {"views": VIEWS}},
+    "cocoop_16": {"method": "cocoop", "problem": SHOTS, "settings": {"views": VIEWS}},
+    "aape_16": {
+        "method": "aape", "problem": SHOTS, "texts": "class_descriptions", "settings": {"views": VIEWS}
+    },
+    "finetune_16": {
+        "method": "finetune", "problem": SHOTS, "settings": {**VIEW, "flip": 0.0, "optimizer": {"lr": 3e-4}}
+    },
 }  # fmt: skip
 
 
@@ -71,9 +89,11 @@ def _testbed() -> dict:
             "where": ("testbed=target-train", *where),
             "test_where": ("testbed=target-test", *where),
             "by_position": True,
-            # stores of `clipjax texts generate`; give them with --set problems.eurosat.texts=STORE
+            "labelled": True,
+            # stores of `clipjax texts`; give them with --set problems.eurosat.texts=STORE
             "texts": None,
             "differences": None,
+            "class_descriptions": None,
         }
         for name, (classes, where) in domains.items()
     }

@@ -38,6 +38,7 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--labels", action="store_true", help="learn from the images' own labels")
     parser.add_argument("--shots", type=positive, metavar="K", help="learn from the labels of K images of each class")
+    parser.add_argument("--shots-seed", type=natural, default=0, metavar="N", help="which K images (default: 0)")
     parser.add_argument("--test", type=given, metavar="PATH", help="labelled images to measure on, before and after")
     parser.add_argument(
         "--test-split", type=given, metavar="NAME", help="measure on this split (of --test, or of --images)"
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
         student=args.student,
         labels=args.labels,
         shots=args.shots,
+        shots_seed=args.shots_seed,
         test=args.test,
         test_split=args.test_split,
         test_where=tuple(args.test_where),

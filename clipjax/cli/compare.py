@@ -1,23 +1,16 @@
 """clipjax compare --config=configs/compare.py:testbed --workdir=comparison"""
 
 import argparse
-import contextlib
-import json
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from clipjax.cli.comparison_cells import Cell, cells_of
+from clipjax.cli.comparison_cells import cells_of
+from clipjax.cli.comparison_runs import AtWork, result_of
 from clipjax.cli.options import add_json, given, positive
 from clipjax.errors import ConfigError
-
-NOTE = "comparison.json"
-"""What a run of a comparison came to, in the run's directory."""
 
 
 def add_parser(commands) -> None:
@@ -48,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     cells = cells_of(config, work, args.rows)
     work.mkdir(parents=True, exist_ok=True)
     lock = locked(work)
-    at_work: set[subprocess.Popen] = set()
+    at_work = AtWork()
     pool = ThreadPoolExecutor(args.parallel)
     try:
         finished = pool.map(lambda cell: result_of(cell, at_work, lock), cells)
@@ -56,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     except BaseException:
         # what has not begun never does, and runs that are at work save their state
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in list(at_work):
-            child.terminate()
+        at_work.stop()
         raise
     finally:
         pool.shutdown()
@@ -97,100 +89,6 @@ def locked(work: Path) -> int:
     except OSError:  # a file system without locks
         pass
     return lock
-
-
-def result_of(cell: Cell, at_work: set[subprocess.Popen], lock: int | None = None) -> dict[str, Any]:
-    """Run a cell, or read what it came to; a failure is a result, too. `at_work` holds its process meanwhile."""
-    from clipjax.cli.sessions import versions
-
-    note = cell.folder / NOTE
-    if (known := _known(note, cell)) is not None:
-        return known
-    found: dict[str, Any] = {
-        "problem": cell.problem, "row": cell.row, "method": cell.method, "seed": cell.seed, "run": str(cell.folder),
-    }  # fmt: skip
-    if cell.lacks:
-        return {**found, "status": "skipped", "reason": f"the problem has no {cell.lacks} (a store of texts)"}
-    start = time.monotonic()
-    with subprocess.Popen(
-        [sys.executable, "-m", "clipjax.cli.main", *cell.words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace",
-        pass_fds=() if lock is None else (lock,),
-    ) as child, ThreadPoolExecutor(1) as reader:  # fmt: skip
-        at_work.add(child)
-        said = reader.submit(child.stderr.read)  # pyright: ignore[reportOptionalMemberAccess]
-        printed = child.stdout.read()  # pyright: ignore[reportOptionalMemberAccess]
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        at_work.discard(child)
-    found["seconds"] = round(time.monotonic() - start, 1)
-    if child.returncode != 0:
-        last = (said.result().strip().splitlines() or [f"exit status {child.returncode}"])[-1]
-        return {**found, "status": "failed", "reason": last.removeprefix("clipjax: error: ")}
-    document = json.loads(printed.strip().splitlines()[-1])
-    made_with = versions()
-    unit = 1 if sys.platform == "darwin" else 1024
-    found |= {
-        "status": "done",
-        "top1": document["after"]["top1"],
-        "top1_zero_shot": document["before"]["top1"],
-        "mean_per_class": document["after"]["mean_per_class"],
-        "ece": document["after"]["ece"],
-        "images": document["images"],
-        "texts": _count(cell.store),
-        "training_seconds": _training_seconds(cell.folder / "metrics.jsonl"),
-        "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak_memory_mb": round(used.ru_maxrss * unit / 1e6),
-        "versions": ", ".join(f"{name} {made_with[name]}" for name in ("clipjax", "jax") if name in made_with),
-    }
-    note.parent.mkdir(parents=True, exist_ok=True)
-    kept = {**found, "words": cell.words, "files": _files(cell)}
-    note.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    return found
-
-
-def _known(note: Path, cell: Cell) -> dict[str, Any] | None:
-    try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-        same = (tuple(found.pop("words")), found.pop("files")) == (cell.words, _files(cell))
-        return found if same else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _files(cell: Cell) -> dict[str, list[int]]:
-    """Return size and time of each file that a run reads: another store or tar under the same name is another run."""
-    found = {}
-    for word in cell.words:
-        path = Path(word.partition(":")[0] if ":" in word and not Path(word).exists() else word)
-        with contextlib.suppress(OSError, ValueError):  # most words are no paths
-            if path.is_file():
-                about = path.stat()
-                found[str(path)] = [about.st_size, about.st_mtime_ns]
-    return found
-
-
-def _training_seconds(path: Path) -> float | None:
-    """Add up the seconds of all steps, without waiting for data: what the devices were needed for."""
-    total, before = 0.0, {}
-    try:
-        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError):
-        return None
-    for entry in entries:
-        steps = entry["step"] - before.get(entry["stage"], 0)
-        before[entry["stage"]] = entry["step"]
-        total += steps * (entry.get("step_seconds") or 0.0) * (1 - (entry.get("wait_share") or 0.0))
-    return round(total, 1)
-
-
-def _count(store: str | None) -> int:
-    """Count the texts that a method could read."""
-    from clipjax.texts.collected import read_texts
-
-    if store is None:
-        return 0
-    return sum(len(texts) for written in read_texts(store).of_kind.values() for texts in written.values())
 
 
 def _show(table: Sequence[Mapping[str, Any]], problems: Sequence[str], seeds: int) -> None:

@@ -20,7 +20,8 @@ class Row:
     """A method with settings, as a comparison runs it.
 
     `problem` changes the problem, such as {"shots": 16}; `texts` names which of the problem's stores is read. A row
-    whose store a problem lacks is not run there.
+    whose store a problem lacks is not run there, nor one that learns from labels where a problem is not `labelled`.
+    Shots are drawn by the run's seed.
     """
 
     method: str
@@ -31,7 +32,10 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One run of a comparison: a row on a problem with a seed, None for methods that draw nothing."""
+    """One run of a comparison: a row on a problem with a seed, None where nothing is drawn.
+
+    `lacks` says what of the problem's is missing, so that it is not run.
+    """
 
     problem: str
     row: str
@@ -88,13 +92,14 @@ def cells_of(config: Mapping[str, Any], work: Path, chosen: Sequence[str] | None
             files = from_mapping(ProblemFiles, {**parts, **row.problem, "texts": store}, f"problems.{problem}.")
             if not (files.test or files.test_split or files.test_where):
                 raise ConfigError(f"problems.{problem} has no test images; give test, test_split or test_where")
-            seeds = drawn if any(field.name == "seed" for field in dataclasses.fields(kind)) else (None,)
-            for seed in seeds:
+            lacks = _lacking(row, files, labelled=values.get("labelled", False))
+            seeded = any(field.name == "seed" for field in dataclasses.fields(kind))
+            for seed in drawn if seeded or files.shots else (None,):
                 folder = work / "runs" / problem / (name if seed is None else f"{name}-{seed}")
-                own = row.settings if seed is None else {**row.settings, "seed": seed}
-                words = adapt_words(row.method, files, own, folder, checkpoint_every=settings.checkpoint_every)
-                lacks = row.texts if row.texts and store is None else ""
-                cells.append(Cell(problem, name, row.method, seed, words, folder, store, lacks or ""))
+                own = {**row.settings, "seed": seed} if seeded else row.settings
+                chosen_files = dataclasses.replace(files, shots_seed=seed) if files.shots else files
+                words = adapt_words(row.method, chosen_files, own, folder, checkpoint_every=settings.checkpoint_every)
+                cells.append(Cell(problem, name, row.method, seed, words, folder, store, lacks))
     folders = [cell.folder for cell in cells]
     if twice := [folder for folder in folders if folders.count(folder) > 1]:
         raise ConfigError(f"two runs would have the directory {twice[0]}; call the rows or problems otherwise")
@@ -108,10 +113,10 @@ def adapt_words(
     words = ["adapt", "--method", method]
     for field in dataclasses.fields(files):
         value, flag = getattr(files, field.name), f"--{field.name.replace('_', '-')}"
-        if value is None or field.name == "seed":
+        if value is None or value == field.default:
             continue
         if field.name in _SWITCHES:
-            words += [flag] if value else []
+            words.append(flag)
         else:
             words += [word for one in (value if field.name in _REPEATED else [value]) for word in (flag, str(one))]
     for name, value in _dotted(settings):
@@ -127,6 +132,12 @@ def _row(name: str, values: Mapping[str, Any]) -> Row:
     if "method" not in values:
         raise ConfigError(f"rows.{name} names no method")
     return Row(**values)
+
+
+def _lacking(row: Row, files: "ProblemFiles", *, labelled: bool) -> str:
+    if row.texts and files.texts is None:
+        return f"{row.texts} (a store of texts)"
+    return "" if labelled or not (files.labels or files.shots) else "labels (it does not say labelled=true)"
 
 
 def _dotted(settings: Mapping[str, Any], where: str = "") -> list[tuple[str, Any]]:

@@ -21,8 +21,9 @@ class ProblemFiles:
     """Where the parts of a problem lie.
 
     `where` holds COLUMN=VALUE conditions. With `labels` the images' own labels are used: they become
-    the shots, `shots` of each class where that is given. `texts` is a store of written texts. `test` are
-    labelled images to measure on. `student` is a checkpoint of another model, for methods that train one by another.
+    the shots, `shots` of each class where that is given, drawn by `shots_seed`. `texts` is a store of written texts.
+    `test` are labelled images to measure on. `student` is a checkpoint of another model, for methods that train one by
+    another.
     `by_position` lets label 0 mean the first class and so on where the data calls its classes otherwise.
     `skip_bad` decodes every image once at the start and leaves out those that cannot be used.
     """
@@ -39,7 +40,7 @@ class ProblemFiles:
     student: str | None = None
     labels: bool = False
     shots: int | None = None
-    seed: int = 0
+    shots_seed: int = 0
     test: str | None = None
     test_split: str | None = None
     test_where: tuple[str, ...] = ()
@@ -156,7 +157,7 @@ def _shots(source: "ImageSource", classes: "ClassList", files: ProblemFiles) -> 
     from clipjax.data.splits import few_shot
 
     shots = labelled(source, classes, files.by_position)
-    return shots if files.shots is None else few_shot(shots, files.shots, files.seed)
+    return shots if files.shots is None else few_shot(shots, files.shots, files.shots_seed)
 
 
 def usable(source: "ImageSource", progress: "Progress") -> "ImageSource":

@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from clipjax.cli.compare import NOTE, locked, result_of
+from clipjax.cli.compare import locked
 from clipjax.cli.comparison_cells import adapt_words, cells_of
+from clipjax.cli.comparison_runs import NOTE, AtWork, result_of
 from clipjax.cli.main import build_parser
 from clipjax.cli.problem_files import ProblemFiles
 from clipjax.evaluation.comparison import summary, write_results
@@ -30,6 +31,7 @@ def config_of(checkpoint, pictures, tmp_path):
             "weights": str(checkpoint),
             "images": str(pictures / "train"),
             "test": str(pictures / "test"),
+            "labelled": True,
             **problem,
         }
         config = {"problems": {"small": values}, "rows": rows, "seeds": [1, 2], "run": {}}
@@ -51,8 +53,37 @@ def test_the_repository_s_comparison_has_every_method_and_settings_that_exist(tm
     by_row = {
         row: [cell.seed for cell in cells if cell.row == row and cell.problem == "eurosat"] for row in config["rows"]
     }
-    assert by_row.pop("zero_shot") == [None]
+    assert {cell.row for cell in cells} == set(by_row), "a method has no row of its own"
+    assert by_row.pop("zero_shot") == by_row.pop("descriptions") == [None]
     assert set(map(tuple, by_row.values())) == {(1, 2, 3)}
+
+
+@pytest.mark.parametrize("row, drawn", [("linear_probe_16", [1, 2, 3]), ("finetune", [0, 0, 0])])
+def test_each_seed_draws_other_shots(tmp_path, row, drawn):
+    config = runpy.run_path(str(CONFIGS / "compare.py"))["get_config"]("testbed").to_dict()
+    cells = [cell for cell in cells_of(config, tmp_path, [row]) if cell.problem == "eurosat"]
+    assert [build_parser().parse_args(cell.words).shots_seed for cell in cells] == drawn
+
+
+@pytest.mark.parametrize(
+    "row, problem, lacks",
+    [
+        ({"texts": "written"}, {}, "written (a store of texts)"),
+        ({"texts": "written"}, {"written": "store.jsonl"}, ""),
+        ({"problem": {"shots": 2}}, {}, "labels (it does not say labelled=true)"),
+        ({"problem": {"labels": True}}, {"labelled": False}, "labels (it does not say labelled=true)"),
+        ({"problem": {"shots": 2}}, {"labelled": True}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_a_row_is_passed_over_for_what_a_problem_lacks(tmp_path, row, problem, lacks):
+    config = {
+        "problems": {"p": {"weights": "w", "images": "i", "test": "t", **problem}},
+        "rows": {"one": {"method": "finetune", **row}},
+        "seeds": [1],
+    }
+    (cell,) = cells_of(config, tmp_path, ["one"])
+    assert cell.lacks == lacks
 
 
 def test_a_method_without_a_row_gets_one(tmp_path):
@@ -63,12 +94,15 @@ def test_a_method_without_a_row_gets_one(tmp_path):
 
 def test_words_say_all_that_a_problem_says(tmp_path):
     files = ProblemFiles(
-        "w", "i", where=("a=1", "b=2"), classes="c", template=("x {}", "y {}"), labels=True, shots=3, test_split="test",
-        by_position=True, dtype="bfloat16",
+        "w", "i", where=("a=1", "b=2"), classes="c", template=("x {}", "y {}"), labels=True, shots=3, shots_seed=5,
+        test_split="test", by_position=True, dtype="bfloat16",
     )  # fmt: skip
     settings = {"epochs": 2.0, "optimizer": {"lr": 1e-6}, "trainable": ["^a"], "dtype": None}
     args = build_parser().parse_args(adapt_words("finetune", files, settings, tmp_path, checkpoint_every=7))
-    for name in ("weights", "images", "classes", "labels", "shots", "test_split", "by_position", "dtype", "skip_bad"):
+    for name in (
+        "weights", "images", "classes", "labels", "shots", "shots_seed", "test_split", "by_position", "dtype",
+        "skip_bad",
+    ):  # fmt: skip
         assert getattr(args, name) == getattr(files, name), name
     assert (tuple(args.where), tuple(args.template), args.checkpoint_every) == (files.where, files.template, 7)
     from clipjax.cli.adapt import nested
@@ -117,6 +151,15 @@ def test_ctrl_c_ends_what_is_at_work_and_begins_nothing_more(config_of, stand_in
     with pytest.raises(KeyboardInterrupt):
         clipjax("compare", "--config", config_of({}), "--workdir", tmp_path / "out", "--rows", "upl", "finetune")
     assert asked == [4] and stand_in() == 1
+
+
+def test_nothing_begins_after_a_stop():
+    at_work = AtWork()
+    with at_work.process("sleep", "600") as child:
+        at_work.stop()
+        assert child.wait() != 0
+    with pytest.raises(InterruptedError), at_work.process("sleep", "600"):
+        pass
 
 
 def test_a_file_that_has_changed_under_its_name_is_another_run(config_of, stand_in, clipjax, tmp_path):
@@ -202,11 +245,11 @@ def test_a_changed_setting_is_run_again(config_of, tmp_path, monkeypatch):
     note.parent.mkdir(parents=True)
     kept = {"row": "probe", "status": "done", "files": {}}
     note.write_text(json.dumps({**kept, "words": cell.words}))
-    assert result_of(cell, set()) == {"row": "probe", "status": "done"}
+    assert result_of(cell, AtWork()) == {"row": "probe", "status": "done"}
     note.write_text(json.dumps({**kept, "words": [*cell.words, "--skip-bad"]}))
     monkeypatch.setattr("subprocess.Popen", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        result_of(cell, set())
+        result_of(cell, AtWork())
 
 
 @pytest.mark.parametrize(
