@@ -2,12 +2,12 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from clipjax.data.classes import normalise_name
 from clipjax.data.image_names import ImageNames
 from clipjax.errors import DataError
 from clipjax.texts.record import Kind, TextRecord
@@ -44,13 +44,15 @@ class Texts:
     def about(self, kind: Kind, names: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the texts of each of some images, which may be called by their file names alone, or classes.
 
+        Names of classes match whatever their case, underscores, hyphens and spaces, as in files of descriptions.
+
         Raises:
           DataError: one of them has none; the message says how many, and how to have them written.
         """
         written = self.of_kind.get(kind, {})
         owners, texts = [subjects[0] for subjects in written], list(written.values())
         of_images = kind not in ("class_description", "template")
-        place = ImageNames(owners).place if of_images else dict(zip(owners, itertools.count())).get
+        place = ImageNames(owners).place if of_images else _names(owners)
         found = [place(name) for name in names]
         without = [name for name, place in zip(names, found) if place is None]
         if without:
@@ -58,7 +60,7 @@ class Texts:
                 f"{len(without):,} of {len(names):,} have no {kind} in the texts, {without[0]!r} among them; "
                 f"write them with `clipjax texts generate` (ask {_HINTS[kind]!r}), or import them"
             )
-        if len(set(found)) < len(set(names)):
+        if of_images and len(set(found)) < len(set(names)):
             raise DataError(
                 f"several of the {len(names):,} have the same {kind}, since the texts name them without their folders; "
                 "write the texts with the images' ids"
@@ -77,6 +79,12 @@ class Texts:
                 f"(ask {_HINTS['difference']!r})"
             )
         return written
+
+
+def _names(owners: Sequence[str]) -> Callable[[str], int | None]:
+    exact = {owner: place for place, owner in enumerate(owners)}
+    alike = {normalise_name(owner): exact[owner] for owner in reversed(owners)}
+    return lambda name: exact.get(name, alike.get(normalise_name(name)))
 
 
 def read_texts(path: str | os.PathLike, *, models: Sequence[str] = ()) -> Texts:

@@ -26,6 +26,16 @@ def test_texts_are_found_by_kind_and_subject():
     assert collect(records(), models=["two"]).about("caption", ["a.jpg"]) == [("a brown dog",)]
 
 
+def test_class_names_match_whatever_their_case_and_separators_and_first_as_they_are():
+    described = {"Annual Crop Land": "rows", "sea_or_lake": "water", "Sea or Lake": "waves"}
+    texts = collect(TextRecord("class_description", (name,), text, "one") for name, text in described.items())
+    names = ["annual crop land", "Annual_Crop-Land", "Sea or Lake", "sea_or_lake", "SEA OR LAKE"]
+    found = texts.about("class_description", names)
+    assert found == [("rows",), ("rows",), ("waves",), ("water",), ("water",)]
+    with pytest.raises(DataError, match="'crop land' among them"):
+        texts.about("class_description", ["crop land"])
+
+
 def test_a_missing_text_is_named_with_its_remedy():
     texts = collect(records())
     with pytest.raises(DataError, match=r"1 of 2 have no caption.*'b.jpg'.*ask 'image-caption'"):
