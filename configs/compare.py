@@ -23,6 +23,7 @@ COFT = {
     "visual_prompts": 8,
     "seeds_per_class": 64,
     "prompt_optimizer": {"lr": 1e-2},
+    "tune_epochs": EPOCHS,
     "tune_optimizer": {"lr": 2e-2},
 }
 SHOTS = {"shots": 16}
