@@ -10,9 +10,11 @@ from clipjax.methods.registry import METHODS
 if TYPE_CHECKING:
     from clipjax.classify.problem import Problem
     from clipjax.data.source import ImageSource
+    from clipjax.evaluation.measured_images import MeasuredImages
     from clipjax.evaluation.protocols import Adapt, Adapted
 
 PROTOCOLS = ("k-shot", "base-to-new", "pseudo-new")
+_TITLES = {"top1": "top-1 %", "base": "base %", "new": "new %", "harmonic": "harmonic mean %"}
 
 
 def add_parser(commands) -> None:
@@ -21,7 +23,8 @@ def add_parser(commands) -> None:
         help="few-shot protocols: K images of each class, base to new classes, other domains",
         description="Adapt to a few labelled images of each class, several times, and print mean accuracies. "
         "`k-shot` measures all classes; `base-to-new` adapts to the first half of them and measures both halves; "
-        "`pseudo-new` does so within the first half, to choose settings on, with images that are not the test ones.",
+        "`pseudo-new` does so within the first half, to choose settings on: measure it on images that you do not "
+        "report on.",
     )
     parser.add_argument("--method", required=True, metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--weights", required=True, type=given, metavar="PATH", help="a checkpoint, or a hub name")
@@ -42,8 +45,9 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--other-images", action="append", default=[], type=given, metavar="PATH",
-        help="measure on another data set, too, whose classes are its own (k-shot)",
+        help="measure on other images, too: of the same classes, of some of them, or of classes of their own (k-shot)",
     )  # fmt: skip
+    parser.add_argument("--other-split", type=given, metavar="NAME", help="which split of --other-images")
     parser.add_argument("--by-position", action="store_true", help="let label 0 mean the first class of --classes")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="default: float32")
@@ -53,34 +57,41 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from clipjax.cli.adapt import nested
-    from clipjax.cli.console import progress
+    from clipjax.cli.console import note, progress
+    from clipjax.cli.other_images import others_of
     from clipjax.errors import ConfigError, DataError
     from clipjax.evaluation.few_shot import base_new_split
+    from clipjax.evaluation.measured_images import MeasuredImages
     from clipjax.evaluation.protocols import base_to_new, k_shot, pseudo_new_split
     from clipjax.methods.registry import method_named
     from clipjax.training.settings import from_mapping
 
-    config = from_mapping(method_named(args.method).Config, nested(args.set))
+    settings = nested(args.set)
+    if "seed" in settings:
+        raise ConfigError("--set seed does nothing here: --seeds N repeats everything with the seeds 1 to N")
+    config = from_mapping(method_named(args.method).Config, settings)
     if args.protocol != "k-shot" and (args.other or args.other_images):
         raise ConfigError("--other and --other-images belong to the protocol k-shot; leave out --protocol")
-    problem, test = _opened(args)
+    problem, images = _opened(args)
     count = len(problem.class_names)
     least = {"k-shot": 2, "base-to-new": 4, "pseudo-new": 7}[args.protocol]
     if count < least:
         raise DataError(f"{count} classes are too few for {args.protocol}; it needs at least {least}")
-    others = _others(args, problem) if args.protocol == "k-shot" else {}
+    test = MeasuredImages(images, problem, progress)
+    others = others_of(args, problem) if args.protocol == "k-shot" else {}
     results: list[dict[str, Any]] = []
     for shots in args.shots:
         for seed in range(1, args.seeds + 1):
             adapt = _adapter(args.method, config, seed)
             row: dict[str, Any] = {"shots": shots, "seed": seed}
             if args.protocol == "k-shot":
-                row |= _k_shot_row(k_shot(problem, shots, seed, adapt), problem, test, others)
+                row |= _k_shot_row(k_shot(problem, shots, seed, adapt), test, others)
             else:
                 split = base_new_split if args.protocol == "base-to-new" else pseudo_new_split
-                found = base_to_new(problem, test, shots, seed, adapt, split=split, progress=progress)
+                found = base_to_new(problem, test, shots, seed, adapt, split=split)
                 row |= {"base": found.base, "new": found.new, "harmonic": found.harmonic}
             results.append(row)
+            note(_said(row))
     _show(args, problem.shots.name if problem.shots is not None else args.images, results)
 
 
@@ -132,55 +143,17 @@ def _adapter(method: str, config: Any, seed: int) -> "Adapt":
     return lambda problem: adapt(method, problem, config=own, run=Run(progress=progress))
 
 
-def _others(args: argparse.Namespace, problem: "Problem") -> "dict[str, tuple[Problem, ImageSource]]":
-    """Open what is measured besides the test images, each with its own classes."""
-    from clipjax.classify.class_texts import class_list_of, class_texts
-    from clipjax.classify.problem import DEFAULT_TEMPLATES
-    from clipjax.cli.console import progress
-    from clipjax.cli.options import conditions
-    from clipjax.cli.problem_files import labelled
-    from clipjax.data.classes import ClassList, read_templates
-    from clipjax.data.opening import open_source
-
-    found = {}
-    own = ClassList(problem.class_names)
-    for pair in args.other:
-        source = open_source(args.images, where=conditions([pair], "--other"), progress=progress)
-        _check_unseen(f"--other {pair}", source, problem)
-        found[pair] = problem, labelled(source, own, args.by_position)
-    templates = [text for spec in args.template for text in read_templates(spec)] or list(DEFAULT_TEMPLATES)
-    for path in args.other_images:
-        source = open_source(path, progress=progress)
-        if path == args.images:
-            _check_unseen(f"--other-images {path}", source, problem)
-        classes = class_list_of(source)
-        prompts = tuple(map(tuple, class_texts(classes.prompt_names, templates)))
-        names = tuple(classes.names)
-        other = problem
-        if names != problem.class_names:
-            other = dataclasses.replace(problem, class_names=names, prompts=prompts, shots=None, texts=None)
-        found[path] = other, labelled(source, classes, args.by_position)
-    return found
-
-
-def _check_unseen(flag: str, source: "ImageSource", problem: "Problem") -> None:
-    from clipjax.errors import DataError
-
-    if problem.shots is not None and (shared := set(problem.shots.ids) & set(source.ids)):
-        raise DataError(f"{flag}: {len(shared)} of these images are among those that shots are drawn from; take others")
-
-
 def _k_shot_row(
-    classifier: "Adapted",
-    problem: "Problem",
-    test: "ImageSource",
-    others: "dict[str, tuple[Problem, ImageSource]]",
+    classifier: "Adapted", test: "MeasuredImages", others: "dict[str, tuple[Problem, MeasuredImages]]"
 ) -> dict[str, float]:
-    from clipjax.cli.console import progress
-    from clipjax.evaluation.protocols import accuracy, elsewhere
+    from clipjax.evaluation.protocols import elsewhere
 
-    row = {"top1": accuracy(classifier, test, progress)}
-    return row | {name: elsewhere(classifier, *other, progress) for name, other in others.items()}
+    return {"top1": test.accuracy(classifier)} | {name: elsewhere(classifier, *other) for name, other in others.items()}
+
+
+def _said(row: dict[str, Any]) -> str:
+    measured = ", ".join(f"{_TITLES.get(name, name)} {row[name]:.2f}" for name in row if name not in ("shots", "seed"))
+    return f"{row['shots']} shots, seed {row['seed']}: {measured}"
 
 
 def _show(args: argparse.Namespace, name: str, results: list[dict[str, Any]]) -> None:
@@ -200,6 +173,5 @@ def _show(args: argparse.Namespace, name: str, results: list[dict[str, Any]]) ->
     if args.json:
         print_json({"method": args.method, "protocol": args.protocol, "results": results})
         return
-    titles = {"top1": "top-1 %", "base": "base %", "new": "new %", "harmonic": "harmonic mean %"}
-    columns = ["shots", *(titles.get(measure, measure) for measure in measures)]
+    columns = ["shots", *(_TITLES.get(measure, measure) for measure in measures)]
     print_table(f"{args.method}, {args.protocol}, {args.seeds} seeds, on {name}", columns, rows)

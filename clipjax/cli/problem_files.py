@@ -1,6 +1,7 @@
 """From what a user points at (files, names, flags) to a `Problem`; shared by `clipjax adapt` and `clipjax train`."""
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clipjax.cli.options import conditions, tokenizer_of
@@ -125,7 +126,7 @@ def open_problem(files: ProblemFiles, progress: "Progress") -> Opened:
         student=student,
     )
     if test is not None:
-        _check_apart(problem, test, same_place=files.test in (None, files.images))
+        _check_apart(problem, test, one_place=files.test is None or same_place(files.test, files.images))
         test = labelled(test, classes, files.by_position)
     read = (files.weights, files.student, files.images, files.texts, files.test)
     hidden = _hidden(source, classes, files.by_position)
@@ -170,10 +171,15 @@ def usable(source: "ImageSource", progress: "Progress") -> "ImageSource":
     return source
 
 
-def _check_apart(problem: "Problem", test: "ImageSource", *, same_place: bool) -> None:
+def same_place(first: str, second: str) -> bool:
+    """Say whether two paths lead to one place, however they are written."""
+    return Path(first).resolve() == Path(second).resolve()
+
+
+def _check_apart(problem: "Problem", test: "ImageSource", *, one_place: bool) -> None:
     from clipjax.cli.console import note
 
-    measured = set(test.ids) if same_place else set()
+    measured = set(test.ids) if one_place else set()
     if problem.shots is not None and (shared := measured & set(problem.shots.ids)):
         raise DataError(
             f"{test.name}: {len(shared)} test images are among those whose labels are learnt from; "

@@ -11,16 +11,13 @@ import numpy as np
 from jaxtyping import Int
 
 from clipjax.classify.classifier import Classifier
-from clipjax.classify.embed import score_images
 from clipjax.classify.ensemble import Ensemble
 from clipjax.classify.problem import Problem
-from clipjax.data.source import ImageSource
 from clipjax.data.splits import few_shot
 from clipjax.errors import DataError
-from clipjax.evaluation.classification import top_k_accuracy
-from clipjax.evaluation.few_shot import base_new_split, harmonic_mean, restrict_to_classes
+from clipjax.evaluation.few_shot import base_new_split, harmonic_mean
+from clipjax.evaluation.measured_images import MeasuredImages
 from clipjax.methods.transfer import transferred
-from clipjax.progress import Progress, silent
 
 Adapted = Classifier | Ensemble
 Adapt = Callable[[Problem], Adapted]
@@ -74,14 +71,7 @@ def k_shot(problem: Problem, shots: int, seed: int, adapt: Adapt) -> Adapted:
 
 
 def base_to_new(
-    problem: Problem,
-    test: ImageSource,
-    shots: int,
-    seed: int,
-    adapt: Adapt,
-    *,
-    split: Split = base_new_split,
-    progress: Progress = silent,
+    problem: Problem, test: MeasuredImages, shots: int, seed: int, adapt: Adapt, *, split: Split = base_new_split
 ) -> BaseNew:
     """Adapt to the base classes and measure each half against its own names (CoCoOp, arXiv 2203.05557).
 
@@ -95,36 +85,19 @@ def base_to_new(
     known, unknown = (problem.restricted_to(half) for half in halves)
     classifier = k_shot(known, shots, seed, adapt)
     moved = transferred(classifier, unknown)
-    tests = [restricted(test, half) for half in halves]
-    return BaseNew(*(accuracy(c, t, progress) for c, t in zip((classifier, moved), tests)))
+    return BaseNew(*(test.accuracy(c, half) for c, half in zip((classifier, moved), halves)))
 
 
-def elsewhere(classifier: Adapted, problem: Problem, test: ImageSource, progress: Progress = silent) -> float:
+def elsewhere(classifier: Adapted, problem: Problem, test: MeasuredImages) -> float:
     """Measure on another domain or data set, in per cent; `problem` has its classes, `test` labels in them.
 
-    Where the classes are those that the classifier was adapted to, it is used as it is (domain generalisation), else
-    what was learnt is put to the other names (cross-dataset transfer).
+    Where the classifier was adapted to these classes, perhaps among others, it is used as it is (domain
+    generalisation), else what was learnt is put to the other names (cross-dataset transfer).
 
     Raises:
       ConfigError: the method says nothing of new classes.
     """
-    same = classifier.class_names == problem.class_names
-    return accuracy(classifier if same else transferred(classifier, problem), test, progress)
-
-
-def restricted(test: ImageSource, classes: Int[np.ndarray, " classes"]) -> ImageSource:
-    """Keep the images of some classes, whose labels become positions among these.
-
-    Raises:
-      DataError: there are none.
-    """
-    kept, labels = restrict_to_classes(test.labels, classes)
-    if not len(kept):
-        raise DataError(f"{test.name}: has no image of these classes to measure on; give test images of all classes")
-    return dataclasses.replace(test.select(kept), labels=labels)
-
-
-def accuracy(classifier: Adapted, test: ImageSource, progress: Progress = silent) -> float:
-    """Measure the share of images whose class is found, in per cent."""
-    scores, indices, _ = score_images(classifier, test, progress=progress)
-    return 100 * top_k_accuracy(scores, test.labels[indices], 1)
+    place = {name: position for position, name in enumerate(classifier.class_names)}
+    if place.keys() >= set(problem.class_names):
+        return test.accuracy(classifier, columns=[place[name] for name in problem.class_names])
+    return test.accuracy(transferred(classifier, problem))

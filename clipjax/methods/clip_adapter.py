@@ -90,7 +90,7 @@ def fit(shots: CachedShots, config: Config, run: Run) -> FeatureAdapter:
             batches=batches,
             rules=REPLICATED,
             seed=config.seed,
-            origin=f"drawn by {config.seed}",
+            origin=f"{hidden} hidden units drawn by {config.seed}",
         )
     )
     return FeatureAdapter(dict(fitted.learned), config.ratio)

@@ -1,6 +1,7 @@
 """Protocols from the command line."""
 
 import json
+import shutil
 
 import pytest
 from picture_folders import write_pictures
@@ -29,6 +30,16 @@ def test_every_number_of_shots_is_a_row_and_other_sets_are_columns(clipjax, chec
     assert all(0 <= row["top1"] <= 100 and str(tmp_path / "elsewhere") in row for row in rows)
 
 
+def test_some_of_the_classes_elsewhere_are_no_new_classes(clipjax, checkpoint, pictures, tmp_path):
+    some = write_pictures(tmp_path / "elsewhere", seed=5, per_class=2)
+    shutil.rmtree(some / "blue_sky")
+    flags = ("--images", pictures, "--split", "train", "--test-split", "test", "--shots", "4", "--seeds", "1", "--json")
+    done = clipjax("fewshot", "--method", "linear_probe", "--weights", checkpoint, *flags, "--other-images", some)
+    # a probe says nothing of new classes
+    assert done.json["results"][0][str(some)] == 100.0, done.err
+    assert "4 shots, seed 1: top-1 % 100.00" in done.err
+
+
 def test_linear_probe_learns_from_the_shots(clipjax, checkpoint, pictures):
     flags = ("--images", pictures, "--split", "train", "--test-split", "test", "--shots", "4", "--seeds", "1", "--json")
     done = clipjax("fewshot", "--method", "linear_probe", "--weights", checkpoint, *flags)
@@ -45,5 +56,9 @@ def test_mistakes_are_one_line(clipjax, checkpoint, pictures, complains, tmp_pat
     seen = "are among those that shots are drawn from"
     complains(clipjax(*tested, "--other", "split=train"), seen)
     complains(clipjax(*tested, "--other-images", pictures), seen)
+    complains(clipjax(*tested, "--other-images", f"{pictures}/."), seen)
+    complains(clipjax(*start, "--test", f"{pictures}/"), "test images are among those whose labels are learnt from")
+    complains(clipjax(*tested, "--other-split", "test"), "chooses among --other-images")
+    complains(clipjax(*tested, "--set", "seed=3"), "--seeds N repeats everything")
     complains(clipjax(*tested, "--set", "weigth=1"), "did you mean 'weight'")
     complains(clipjax(*tested, "--set", "weight=0", "--shots", "9", "--seeds", "1"), "ask for at most 4 per class")

@@ -11,7 +11,8 @@ from clipjax.classify.classifier import Classifier
 from clipjax.classify.problem import Problem
 from clipjax.data.source import memory_source
 from clipjax.errors import DataError
-from clipjax.evaluation import protocols
+from clipjax.evaluation import measured_images, protocols
+from clipjax.evaluation.measured_images import MeasuredImages
 from clipjax.evaluation.protocols import BaseNew, average, base_to_new, elsewhere, k_shot, pseudo_new_split
 
 CLASSES, DIM = 5, 8
@@ -38,7 +39,7 @@ def perfect(monkeypatch):
         guesses = [known.get(f"class {source.read(i)[0] // 4}", 0) for i in range(len(source))]
         return np.eye(len(known))[guesses], np.arange(len(source)), []
 
-    monkeypatch.setattr(protocols, "score_images", score_images)
+    monkeypatch.setattr(measured_images, "score_images", score_images)
     monkeypatch.setattr(
         protocols,
         "transferred",
@@ -46,28 +47,33 @@ def perfect(monkeypatch):
     )
 
 
+@pytest.fixture
+def tests(problem):
+    return MeasuredImages(problem.shots, problem)
+
+
 class Adapting:
-    """A method that learns nothing and remembers the problems that it saw."""
+    """A method that changes the towers, learns nothing and remembers the problems that it saw."""
 
     def __init__(self):
         self.seen = []
 
     def __call__(self, problem):
         self.seen.append(problem)
-        return Classifier(None, problem.params, problem.class_names, jnp.ones((len(problem.class_names), DIM)))
+        return Classifier(None, dict(problem.params), problem.class_names, jnp.ones((len(problem.class_names), DIM)))
 
 
-def test_adaptation_sees_the_shots_of_the_base_classes_and_nothing_else(problem):
+def test_adaptation_sees_the_shots_of_the_base_classes_and_nothing_else(problem, tests):
     method = Adapting()
-    base_to_new(problem, problem.shots, 2, 1, method)
+    base_to_new(problem, tests, 2, 1, method)
     (seen,) = method.seen
     assert seen.class_names == ("class 0", "class 1", "class 2")
     assert_array_equal(np.bincount(seen.shots.labels), [2, 2, 2])
     assert seen.images is seen.shots and set(seen.shots.classnames) == set(seen.class_names)
 
 
-def test_each_half_is_measured_against_its_own_names(problem):
-    assert base_to_new(problem, problem.shots, 2, 1, Adapting()) == BaseNew(100.0, 100.0)
+def test_each_half_is_measured_against_its_own_names(problem, tests):
+    assert base_to_new(problem, tests, 2, 1, Adapting()) == BaseNew(100.0, 100.0)
 
 
 def test_fewer_shots_are_among_more_and_another_seed_draws_others(problem):
@@ -84,16 +90,59 @@ def test_pseudo_new_classes_are_base_classes():
     assert_array_equal(new, [3, 4])
 
 
-def test_other_domains_keep_the_classifier_and_other_classes_get_what_was_learnt(problem):
+def measured(problem, names):
+    """A problem of other names for the same images, and these to measure on."""
+    own = dataclasses.replace(problem, class_names=names)
+    return own, MeasuredImages(own.shots, own)
+
+
+def test_known_classes_keep_the_classifier_and_others_get_what_was_learnt(problem, monkeypatch):
+    moved = []
+    monkeypatch.setattr(
+        protocols, "transferred", lambda c, p: moved.append(p) or dataclasses.replace(c, class_names=p.class_names)
+    )
     classifier = Adapting()(problem)
-    assert elsewhere(classifier, problem, problem.shots) == 100.0
-    other = problem.restricted_to(np.array([4, 3]))
-    assert elsewhere(classifier, other, other.shots) == 100.0
+    assert elsewhere(classifier, *measured(problem, problem.class_names)) == 100.0
+    some = problem.restricted_to(np.array([4, 1]))
+    assert elsewhere(classifier, some, MeasuredImages(some.shots, some)) == 100.0
+    assert not moved
+    other, images = measured(problem, ("class 0", "class 1", "class 2", "class 3", "another"))
+    assert elsewhere(classifier, other, images) == 80.0
+    assert moved == [other]
+
+
+def test_of_some_known_classes_the_others_cannot_be_guessed(problem, monkeypatch):
+    # all images look like class 0, then like class 1
+    scores = np.tile([9.0, 5.0, 1.0, 1.0, 1.0], (8, 1))
+    monkeypatch.setattr(measured_images, "score_images", lambda *_, **__: (scores, np.arange(8), []))
+    some = problem.restricted_to(np.array([4, 1]))
+    assert elsewhere(Adapting()(problem), some, MeasuredImages(some.shots, some)) == 50.0
+
+
+def test_images_are_embedded_once_for_classifiers_with_the_problem_s_towers(problem, monkeypatch):
+    encoded = []
+
+    def embed_images(model, params, source, *, progress):
+        encoded.append(len(source))
+        backwards = np.arange(len(source))[::-1]
+        return np.eye(CLASSES)[source.labels][backwards], backwards, []
+
+    monkeypatch.setattr(measured_images, "embed_images", embed_images)
+    monkeypatch.setattr(measured_images, "_AT_ONCE", 3)
+    images = MeasuredImages(problem.shots, problem)
+    classifier = Classifier(None, problem.params, problem.class_names, jnp.eye(CLASSES))
+    assert images.accuracy(classifier) == 100.0
+    assert images.accuracy(dataclasses.replace(classifier, class_weights=jnp.eye(CLASSES)[::-1])) == 20.0
+    half = dataclasses.replace(classifier, class_names=problem.class_names[3:], class_weights=jnp.eye(CLASSES)[3:])
+    assert images.accuracy(half, np.array([3, 4])) == 100.0
+    assert encoded == [20]
+    images.accuracy(Adapting()(problem))
+    assert encoded == [20], "other towers' embeddings are not these"
 
 
 def test_a_half_without_test_images_is_refused(problem):
     with pytest.raises(DataError, match="has no image of these classes"):
-        base_to_new(problem, problem.shots.select(np.arange(8)), 2, 1, Adapting())
+        base_to_new(problem, MeasuredImages(problem.shots.select(np.arange(8)), problem), 2, 1, Adapting())
 
 
 def test_both_conventions_of_averaging():

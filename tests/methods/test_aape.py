@@ -213,6 +213,15 @@ def test_other_aggregators_learn_targets_too(clouds, settings):
 def test_settings_out_of_range_are_refused():
     with pytest.raises(clipjax.ClipjaxError, match="weight"):
         Config(weight=-1.0)
+    with pytest.raises(clipjax.ClipjaxError, match="dropout"):
+        Aggregation(dropout=1.0)
+
+
+@pytest.mark.parametrize("variant", ["V2", "V3"])
+def test_a_head_that_would_never_learn_is_refused(variant):
+    with pytest.raises(clipjax.ClipjaxError, match="alpha is 0, with which"):
+        Config(variant=variant, alpha=0.0)
+    Config(variant="V0", alpha=0.0)  # which has none
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(clouds):

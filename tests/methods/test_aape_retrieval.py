@@ -53,6 +53,19 @@ def test_residual_form_starts_near_the_image_and_the_literal_one_does_not(pairs)
     assert np.abs(np.sum(np.asarray(queries(learn("literal", 0.0), images)) * images, axis=1)).mean() < 0.9
 
 
+@pytest.mark.parametrize("change", [{"alpha": 0.9}, {"hidden": 16}, {"form": "literal"}])
+def test_a_run_of_other_settings_is_another_run_in_the_same_directory(pairs, change, tmp_path):
+    images, captions = pairs
+    settings = QUICK | {"form": "residual", "epochs": 1.0, "aggregation": Aggregation(kind="mean")}
+    run = Run(mesh=RUN.mesh, folder=tmp_path)
+    first = learn_queries(images, captions, QueryConfig(**settings), run)
+    again = learn_queries(images, captions, QueryConfig(**settings), run)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    other = learn_queries(images, captions, QueryConfig(**settings | change), run)
+    alone = learn_queries(images, captions, QueryConfig(**settings | change), RUN)
+    jax.tree.map(np.testing.assert_array_equal, other, alone)
+
+
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"seed": -1}, {"weight": -1.0}])
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):

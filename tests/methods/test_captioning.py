@@ -31,7 +31,7 @@ from clipjax.methods.captioning import (
 from clipjax.methods.captioning import language as language_model
 from clipjax.models.causal_lm import CausalLM
 from clipjax.models.config import LanguageConfig
-from clipjax.models.decoding import greedy
+from clipjax.models.decoding import greedy, sample
 from clipjax.parallel.mesh import make_mesh
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
@@ -135,6 +135,16 @@ def test_captions_follow_their_images(fitted, world):
     order = np.roll(np.arange(PAIRS), 7)
     turned = {name: array[order] for name, array in images.items()}
     assert write_texts(captioner, params, turned, world[1], GREEDY, batch_size=32) == [written[i] for i in order]
+
+
+def test_drawn_texts_of_each_batch_have_numbers_of_their_own(fitted, world):
+    captioner, images, _, params = fitted
+    alike = {name: np.repeat(array[:1], 8, axis=0) for name, array in images.items()}
+    draw = functools.partial(sample, max_tokens=6, temperature=5.0)
+    key = jax.random.key(1)
+    texts = write_texts(captioner, params, alike, world[1], draw, batch_size=4, key=key)
+    assert texts[:4] != texts[4:]
+    assert texts == write_texts(captioner, params, alike, world[1], draw, batch_size=4, key=key)
 
 
 def test_no_images_have_no_texts(fitted, world):

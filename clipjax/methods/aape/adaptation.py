@@ -104,7 +104,7 @@ def adapted(
             batches=batches,
             rules=REPLICATED,
             seed=config.seed,
-            origin=f"drawn by {config.seed}",
+            origin=f"{hidden} hidden units and alpha {config.alpha} drawn by {config.seed}",
         )
     )
     learned = fitted.learned

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from clipjax.errors import ConfigError
 from clipjax.methods.cached_shots import Views
 from clipjax.models.conditioned import Variant
 from clipjax.training.optimizers import Optimizer
@@ -33,7 +34,7 @@ class Aggregation:
 
     def __post_init__(self):
         check_range(self, 1, math.inf, "heads")
-        check_range(self, 0, 1, "dropout")
+        check_range(self, 0, 0.99, "dropout")
         check_above_zero(self, "epochs")
         check_range(self, 0, math.inf, "rise")
 
@@ -53,8 +54,8 @@ class Config:
 
     `weight` multiplies the distillation loss; with 0 no descriptions are needed. `variant` is the class head, which
     starts with `alpha` where it has one; `hidden` units are between its layers and the generator's, a sixteenth of the
-    embedding by default. With `joint` the aggregator learns along and not before. Without `epochs` these are CoOp's
-    for the number of shots.
+    embedding by default. With `joint` the aggregator learns along and not before, and to the end: neither its `rise`
+    nor its `epochs` stop it. Without `epochs` these are CoOp's for the number of shots.
     """
 
     aggregation: Aggregation = Aggregation()
@@ -73,3 +74,7 @@ class Config:
         check_range(self, 1, math.inf, "hidden", "batch_size")
         check_above_zero(self, "epochs")
         check_range(self, 0, math.inf, "weight", "seed")
+        if self.alpha == 0 and self.variant in ("V2", "V3"):
+            raise ConfigError(
+                f"the setting alpha is 0, with which {self.variant} learns nothing; give another, such as 1"
+            )

@@ -100,7 +100,8 @@ def learn_queries(
     wanted = targets(shots, captions, config.aggregation, run, batch_size=batch_size, seed=seed)
     batches = shots.batches(run, batch_size, seed, targets=wanted, images=own)
     dim = images.shape[1]
-    start = initial.generator(jax.random.key(seed), dim, config.hidden or max(1, dim // 16))
+    hidden = config.hidden or max(1, dim // 16)
+    start = initial.generator(jax.random.key(seed), dim, hidden)
     if config.form == "residual":
         start["alpha"] = jnp.float32(config.alpha)
     fitted = run.fit(
@@ -119,7 +120,7 @@ def learn_queries(
             batches=batches,
             rules=REPLICATED,
             seed=seed,
-            origin=f"drawn by {seed}",
+            origin=f"{config.form}, {hidden} hidden units, {config.alpha} drawn by {seed}",
         )
     )
     return dict(fitted.learned)

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, PRNGKeyArray
 
 from clipjax.inputs.tokenizer import Tokenizer
 from clipjax.methods.captioning.captioner import Captioner, Images
@@ -26,12 +27,14 @@ def write_texts(
     questions: Int[np.ndarray, "images length"] | None = None,
     lengths: Int[np.ndarray, " images"] | None = None,
     batch_size: int = 64,
+    key: PRNGKeyArray | None = None,
 ) -> list[str]:
     """Write a text for each image: a caption, or the answer to its question.
 
     Args:
       questions: token rows that the texts are to follow, of which `lengths` count the tokens; without them a text
         begins with the start token.
+      key: for decoding that draws, such as `sample`: each batch gets a part of its own.
     """
     count = len(images["visual"])
     if questions is None:
@@ -45,7 +48,8 @@ def write_texts(
         part = {name: jnp.asarray(np.asarray(array)[rows]) for name, array in images.items()}
         prompts = captioner.with_texts(params, part, jnp.asarray(questions[rows]))
         before = prompts.shape[1] - questions.shape[1]
-        found = decode(captioner.language, params["language"], prompts, jnp.asarray(before + lengths[rows]))
+        drawn = {} if key is None else {"key": jax.random.fold_in(key, first)}
+        found = decode(captioner.language, params["language"], prompts, jnp.asarray(before + lengths[rows]), **drawn)
         texts += _decoded(found, tokenizer)[: count - first]
     return texts
 
