@@ -50,6 +50,9 @@ def _aape(title: str, source: int = 0, texts: int | None = None, **settings: Any
 VARIANTS = {
     "zero_shot": Variant("zero-shot", "zero_shot", {}),
     "descriptions": Variant("CuPL (descriptions alone)", "descriptions", {}),
+    # the published files of these names, which of the sets with a table DTD alone has
+    "cupl": Variant("CuPL, its own descriptions", "descriptions", {}, source=2),
+    "dclip": Variant("DCLIP", "descriptions", {}, source=3),
     # one shot leaves none to choose its strength on
     "linear_probe": Variant("linear probe", "linear_probe", {}, fewest=2),
     "tip_adapter": Variant("Tip-Adapter", "tip_adapter", {}),

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from clipjax.classify.class_texts import class_texts
 from clipjax.classify.classifier import Classifier
 from clipjax.classify.embed import embed_texts
 from clipjax.classify.heads import Head
@@ -167,7 +168,7 @@ def padded(rows: Float[np.ndarray, "texts dim"], counts: list[int]) -> Descripti
 
 
 def embedded_descriptions(problem: Problem, run: Run) -> Descriptions:
-    """Embed the descriptions of the problem's classes, once in a run.
+    """Embed the descriptions of the problem's classes, once in a run; phrases (DCLIP) are joined to the class names.
 
     Raises:
       DataError: the problem has no texts, or a class has no description.
@@ -175,6 +176,8 @@ def embedded_descriptions(problem: Problem, run: Run) -> Descriptions:
     if problem.texts is None:
         raise DataError("this method learns from descriptions of the classes; pass them as texts (--texts STORE)")
     about = problem.texts.about("class_description", problem.class_names)
+    names = problem.class_names
+    about = class_texts(names, descriptions=dict(zip(names, about)))
     flat = [text for own in about for text in own]
 
     def embed():

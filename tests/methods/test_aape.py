@@ -12,6 +12,7 @@ from described import described
 from numpy.testing import assert_allclose, assert_array_equal
 
 import clipjax
+from clipjax.classify.embed import embed_texts
 from clipjax.classify.heads import part
 from clipjax.classify.saved import load_classifier, save_classifier
 from clipjax.errors import DataError
@@ -26,6 +27,7 @@ from clipjax.methods.cached_shots import (
 )
 from clipjax.models.conditioned import generate
 from clipjax.parallel.mesh import make_mesh
+from clipjax.texts.collected import Texts
 from clipjax.training.optimizers import Optimizer
 from clipjax.training.run import Run
 from clipjax.training.settings import from_mapping
@@ -61,6 +63,18 @@ def shots(told):
 def loss(classifier, shots):
     scores = np.asarray(jax.nn.log_softmax(classifier.scores_of(shots.plain)))
     return -scores[np.arange(len(shots.labels)), shots.labels].mean()
+
+
+def test_phrases_are_joined_to_the_class_names(problem):
+    phrases = [("long legs", "a beak"), ("often striped",), ("used at sea", "sails")]
+    joined = ["{}, which has long legs", "{}, which is a beak", "{}, which often striped"]
+    joined += ["{}, which is used at sea", "{}, which has sails"]
+    names = problem.class_names
+    texts = Texts({"class_description": {(name,): own for name, own in zip(names, phrases, strict=True)}})
+    found = embedded_descriptions(dataclasses.replace(problem, texts=texts), Run())
+    wanted = [text.format(names[owner]) for text, owner in zip(joined, (0, 0, 1, 2, 2))]
+    rows = embed_texts(problem.model, problem.params, problem.tokenizer, wanted)
+    assert_allclose(found.rows[found.present], rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-5)
 
 
 def test_labels_are_learnt_and_neither_tower_changes(told, learned, shots):
