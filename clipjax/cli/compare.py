@@ -112,6 +112,5 @@ def _show(table: Sequence[Mapping[str, Any]], problems: Sequence[str], seeds: in
         for one in table
     ]
     columns = ["", *problems, "mean", "wins / losses", "texts", "seconds", "peak MB"]
-    print_table(
-        f"top-1 %, mean and standard deviation of {seeds} seeds; wins and losses against zero-shot", columns, rows
-    )
+    measured = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
+    print_table(f"top-1 %, {measured}; wins and losses against zero-shot", columns, rows)
