@@ -112,6 +112,6 @@ def test_a_problem_lists_all_that_it_can_have_and_flags_know_the_types():
     found = problem_config(template=("a {}",), shots=4)
     assert set(found) == {field.name for field in dataclasses.fields(ProblemFiles)}
     assert (found.template, found.shots, found.split, found.by_position) == (("a {}",), 4, None, False)
-    assert (found.get_type("split"), found.get_type("seed")) == (str, int)
+    assert (found.get_type("split"), found.get_type("shots_seed")) == (str, int)
     with pytest.raises(TypeError, match="has no image; it has weights, images"):
         problem_config(image="photos")
