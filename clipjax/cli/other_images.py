@@ -59,9 +59,9 @@ def _of_known_classes(
         labels, matched = labels_for(source, own)
     except DataError:  # classes of their own
         return None
-    if matched != "by name":
-        return None
     present = np.unique(labels)
+    if matched != "by name" or len(present) < 2:  # of one class there is nothing to tell apart
+        return None
     part = dataclasses.replace(problem, shots=None, texts=None).restricted_to(present)
     return part, dataclasses.replace(source, labels=restrict_to_classes(labels, present)[1].astype(np.int32))
 

@@ -24,8 +24,7 @@ class ProblemFiles:
     `where` holds COLUMN=VALUE conditions. With `labels` the images' own labels are used: they become
     the shots, `shots` of each class where that is given, drawn by `shots_seed`. `texts` is a store of written texts.
     `test` are labelled images to measure on. `student` is a checkpoint of another model, for methods that train one by
-    another.
-    `by_position` lets label 0 mean the first class and so on where the data calls its classes otherwise.
+    another. `by_position` lets label 0 mean the first class and so on where the data calls its classes otherwise.
     `skip_bad` decodes every image once at the start and leaves out those that cannot be used.
     """
 

@@ -44,6 +44,14 @@ def test_some_of_the_classes_elsewhere_are_no_new_classes(clipjax, checkpoint, p
     assert "4 shots, seed 1: top-1 % 100.00" in done.err
 
 
+def test_images_of_one_class_elsewhere_are_too_few_to_tell_apart(clipjax, checkpoint, pictures, complains, tmp_path):
+    one = write_pictures(tmp_path / "elsewhere", seed=5, per_class=2)
+    for folder in ("blue_sky", "green_tree"):
+        shutil.rmtree(one / folder)
+    flags = ("--images", pictures, "--split", "train", "--test-split", "test", "--shots", "4", "--other-images", one)
+    complains(clipjax("fewshot", "--method", "linear_probe", "--weights", checkpoint, *flags), "names 1 classes")
+
+
 def test_linear_probe_learns_from_the_shots(clipjax, checkpoint, pictures):
     flags = ("--images", pictures, "--split", "train", "--test-split", "test", "--shots", "4", "--seeds", "1", "--json")
     done = clipjax("fewshot", "--method", "linear_probe", "--weights", checkpoint, *flags)
