@@ -35,8 +35,8 @@ class Busy(Exception):
 class Workers:
     """Threads, one for each device, that answer images in the order in which they come.
 
-    A batch is computed when it is full, or when nobody has come for `patience` seconds; while a device is at work the
-    next batch gathers. `most_waiting` images may wait.
+    A batch is computed when it is full, or `patience` seconds after its first image; while a device is at work the
+    next batch gathers. `seconds` are those that each compiled size takes. `most_waiting` images may wait.
     """
 
     def __init__(
@@ -56,9 +56,14 @@ class Workers:
         arrays = arrays_of(classifier)
         placed = [jax.device_put(arrays, device) for device in self.devices]
         side = classifier.model.config.image_size
-        for own in placed:  # compiled before anybody waits
+        self.seconds: dict[int, float] = {}
+        for own in placed:  # compiled before anybody waits, and how long each size takes
             for size in self.sizes:
-                jax.block_until_ready(self._program(own, np.zeros((size, side, side, 3), np.uint8)))
+                pixels = np.zeros((size, side, side, 3), np.uint8)
+                jax.block_until_ready(self._program(own, pixels))
+                start = time.perf_counter()
+                jax.block_until_ready(self._program(own, pixels))
+                self.seconds[size] = time.perf_counter() - start
         self._threads = [threading.Thread(target=self._work, args=[own], daemon=True) for own in placed]
         for thread in self._threads:
             thread.start()
@@ -90,34 +95,59 @@ class Workers:
 
     def _work(self, arrays: Any) -> None:
         at_work: tuple[list[Future], Any] | None = None
+        held: list[tuple[np.ndarray, Future]] = []
         going_on = True
-        while going_on or at_work is not None:
-            batch, going_on = self._gathered(wait=at_work is None) if going_on else ([], False)
+        while going_on or held or at_work is not None:
+            computed = None if at_work is None else at_work[1]
+            batch, going_on = self._gathered(held, computed) if going_on else (held, False)
+            taken = self._taken(len(batch))
+            batch, held = batch[:taken], batch[taken:]
             started = self._started(arrays, batch) if batch else None
             if at_work is not None:
                 _deliver(*at_work)
             at_work = started
 
-    def _gathered(self, *, wait: bool) -> tuple[list[tuple[np.ndarray, Future]], bool]:
-        """Take images until a batch is full or nobody comes; the second value is false when the work is over."""
-        batch: list[tuple[np.ndarray, Future]] = []
+    def _gathered(
+        self, batch: list[tuple[np.ndarray, Future]], computed: Any
+    ) -> tuple[list[tuple[np.ndarray, Future]], bool]:
+        """Take images until a batch is full, or nobody comes and `computed`, what the device is at, is ready.
+
+        The second value is false when the work is over.
+        """
         until = time.monotonic() + self.patience
         while len(batch) < self.sizes[-1]:
+            busy = computed is not None and not _ready(computed)
+            if busy:
+                timeout = self.patience
+            elif batch:
+                timeout = max(0.0, until - time.monotonic())
+            else:
+                timeout = None if computed is None else 0.0
             try:
-                first_of_all = wait and not batch
-                left = until - time.monotonic()
-                item = self._waiting.get(timeout=None if first_of_all else left) if first_of_all or left > 0 else (
-                    self._waiting.get_nowait()
-                )  # fmt: skip
+                item = self._waiting.get(timeout=timeout)
             except queue.Empty:
+                if busy:
+                    continue
                 break
             if item is None:
                 return batch, False
             if not batch:
                 until = time.monotonic() + self.patience
             if item[1].set_running_or_notify_cancel():
-                batch.append(item)
+                batch = [*batch, item]
         return batch, True
+
+    def _taken(self, count: int) -> int:
+        """Say how many of the gathered images to compute now.
+
+        A smaller size that is full may answer more images a second than a larger one that is filled up.
+        """
+        if not count:
+            return 0
+        larger = next(size for size in self.sizes if size >= min(count, self.sizes[-1]))
+        full = max(size for size in self.sizes if size <= count)
+        filled = min(count, larger)
+        return full if full / self.seconds[full] > filled / self.seconds[larger] else filled
 
     def _started(self, arrays: Any, batch: list[tuple[np.ndarray, Future]]) -> tuple[list[Future], Any] | None:
         """Send a batch to the device, and do not wait for the result."""
@@ -151,6 +181,10 @@ def _answers(
     else:
         embeddings = features
     return classifier.scores_of(features), jnp.asarray(embeddings, jnp.float32)
+
+
+def _ready(computed: Any) -> bool:
+    return all(array.is_ready() for array in jax.tree.leaves(computed))
 
 
 def _deliver(answers: list[Future], computed: Any) -> None:

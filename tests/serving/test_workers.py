@@ -101,6 +101,29 @@ def test_closing_answers_what_waits():
     assert all(answer.done() for answer in answers)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "taken"),
+    [
+        ({1: 1.0, 4: 4.0, 8: 8.0}, [1, 1, 1, 4, 4, 4, 4, 8]),  # as on a processor, where filling up costs what it fills
+        ({1: 1.0, 4: 1.0, 8: 1.0}, [1, 2, 3, 4, 5, 6, 7, 8]),  # as on an accelerator, where it is free
+        ({1: 1.0, 4: 2.5, 8: 3.5}, [1, 1, 3, 4, 4, 6, 7, 8]),
+    ],
+)
+def test_full_sizes_are_taken_where_filling_up_costs_more(workers, seconds, taken, monkeypatch):
+    monkeypatch.setattr(workers, "seconds", seconds)
+    assert [workers._taken(count) for count in range(1, 9)] == taken
+    assert workers._taken(0) == 0
+
+
+def test_what_is_held_back_is_answered_next(workers, monkeypatch):
+    monkeypatch.setattr(workers, "seconds", {1: 1.0, 4: 4.0, 8: 8.0})
+    images = pictures(7)
+    answers = [workers.submit(image) for image in images]
+    alone = [workers.submit(image).result(30) for image in images]
+    for answer, own in zip(answers, alone, strict=True):
+        np.testing.assert_allclose(answer.result(30).scores, own.scores, atol=1e-4)
+
+
 @pytest.mark.parametrize(("largest", "sizes"), [(1, [1]), (4, [1, 4]), (6, [1, 4, 6]), (64, [1, 4, 16, 64])])
 def test_few_sizes_are_compiled(largest, sizes):
     assert batch_sizes(largest) == sizes
