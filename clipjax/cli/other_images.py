@@ -21,7 +21,7 @@ def others_of(args: argparse.Namespace, problem: "Problem") -> "dict[str, tuple[
     from clipjax.classify.class_texts import class_list_of
     from clipjax.cli.console import progress
     from clipjax.cli.options import conditions
-    from clipjax.cli.problem_files import same_place, usable
+    from clipjax.cli.problem_files import labelled, same_place, usable
     from clipjax.data.classes import read_classes
     from clipjax.data.opening import open_source
     from clipjax.errors import ConfigError
@@ -30,19 +30,19 @@ def others_of(args: argparse.Namespace, problem: "Problem") -> "dict[str, tuple[
     if args.other_split and not args.other_images:
         raise ConfigError("--other-split chooses among --other-images; give some")
     own = read_classes(args.classes) if args.classes else class_list_of(problem.images)
-    sources = {
-        pair: open_source(args.images, where=conditions([pair], "--other"), progress=progress) for pair in args.other
-    } | {path: open_source(path, split=args.other_split, progress=progress) for path in args.other_images}
+    whole = lambda source: usable(source, progress) if args.skip_bad else source
     found = {}
-    for name, source in sources.items():
-        if name in args.other or same_place(name, args.images):
-            _check_unseen("--other" if name in args.other else "--other-images", name, source, problem)
-        if args.skip_bad:
-            source = usable(source, progress)
-        measured = _of_known_classes(source, own, problem) if name in args.other_images else None
-        other, source = measured or _of_own_classes(args, name, source, own, problem)
-        found[name] = other, MeasuredImages(source, problem, progress)
-    return found
+    for pair in args.other:
+        source = open_source(args.images, where=conditions([pair], "--other"), progress=progress)
+        _check_unseen(f"--other {pair}", source, problem)
+        found[pair] = problem, labelled(whole(source), own, args.by_position)
+    for path in args.other_images:
+        source = open_source(path, split=args.other_split, progress=progress)
+        if same_place(path, args.images):
+            _check_unseen(f"--other-images {path}", source, problem)
+        source = whole(source)
+        found[path] = _of_known_classes(source, own, problem) or _of_own_classes(args, source, problem)
+    return {name: (other, MeasuredImages(source, problem, progress)) for name, (other, source) in found.items()}
 
 
 def _of_known_classes(
@@ -67,15 +67,13 @@ def _of_known_classes(
 
 
 def _of_own_classes(
-    args: argparse.Namespace, name: str, source: "ImageSource", own: "ClassList", problem: "Problem"
+    args: argparse.Namespace, source: "ImageSource", problem: "Problem"
 ) -> "tuple[Problem, ImageSource]":
     from clipjax.classify.class_texts import class_list_of, class_texts
     from clipjax.classify.problem import DEFAULT_TEMPLATES
     from clipjax.cli.problem_files import labelled
     from clipjax.data.classes import read_templates
 
-    if name in args.other:
-        return problem, labelled(source, own, args.by_position)
     classes = class_list_of(source)
     templates = [text for spec in args.template for text in read_templates(spec)] or list(DEFAULT_TEMPLATES)
     prompts = tuple(map(tuple, class_texts(classes.prompt_names, templates)))
@@ -83,10 +81,8 @@ def _of_own_classes(
     return other, labelled(source, classes, args.by_position)
 
 
-def _check_unseen(flag: str, name: str, source: "ImageSource", problem: "Problem") -> None:
+def _check_unseen(flag: str, source: "ImageSource", problem: "Problem") -> None:
     from clipjax.errors import DataError
 
     if problem.shots is not None and (shared := set(problem.shots.ids) & set(source.ids)):
-        raise DataError(
-            f"{flag} {name}: {len(shared)} of these images are among those that shots are drawn from; take others"
-        )
+        raise DataError(f"{flag}: {len(shared)} of these images are among those that shots are drawn from; take others")

@@ -175,9 +175,8 @@ def embedded_descriptions(problem: Problem, run: Run) -> Descriptions:
     """
     if problem.texts is None:
         raise DataError("this method learns from descriptions of the classes; pass them as texts (--texts STORE)")
-    about = problem.texts.about("class_description", problem.class_names)
     names = problem.class_names
-    about = class_texts(names, descriptions=dict(zip(names, about)))
+    about = class_texts(names, descriptions=dict(zip(names, problem.texts.about("class_description", names))))
     flat = [text for own in about for text in own]
 
     def embed():

@@ -134,7 +134,7 @@ class Workers:
             if not batch:
                 until = time.monotonic() + self.patience
             if item[1].set_running_or_notify_cancel():
-                batch = [*batch, item]
+                batch.append(item)
         return batch, True
 
     def _taken(self, count: int) -> int:
@@ -144,10 +144,9 @@ class Workers:
         """
         if not count:
             return 0
-        larger = next(size for size in self.sizes if size >= min(count, self.sizes[-1]))
+        larger = next(size for size in self.sizes if size >= count)
         full = max(size for size in self.sizes if size <= count)
-        filled = min(count, larger)
-        return full if full / self.seconds[full] > filled / self.seconds[larger] else filled
+        return full if full / self.seconds[full] > count / self.seconds[larger] else count
 
     def _started(self, arrays: Any, batch: list[tuple[np.ndarray, Future]]) -> tuple[list[Future], Any] | None:
         """Send a batch to the device, and do not wait for the result."""
