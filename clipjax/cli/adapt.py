@@ -182,6 +182,8 @@ def _before_and_after(
     if members:
         document["members"] = [accuracy_report(member, labels, names).document() for member in members]
     if jax.process_index() == 0:
+        # a stop between here and the end of the measurement leaves none, not two that are mixed
+        (folder / "accuracy.json").unlink(missing_ok=True)
         ids = [test.ids[int(row)] for row in rows]
         write_predictions(folder, predictions_of(ids, labels, before, after), test.select(rows))
     return document

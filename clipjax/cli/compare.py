@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipjax.cli.comparison_cells import cells_of
-from clipjax.cli.comparison_runs import AtWork, result_of
+from clipjax.cli.comparison_runs import AtWork, known_result, result_of
 from clipjax.cli.options import add_json, given, positive
 from clipjax.errors import ConfigError
 
@@ -54,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
     finally:
         pool.shutdown()
         os.close(lock)
-    write_results(work, results)
+    done = {cell.folder: result for cell, result in zip(cells, results)}
+    others = ((done.get(cell.folder) or known_result(cell)) for cell in cells_of(config, work))
+    write_results(work, [result for result in others if result is not None])
     problems, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("problem", "row"))
     table = summary(results, problems, rows)
     failed = [result for result in results if result["status"] == "failed"]

@@ -64,9 +64,13 @@ def cells_of(config: Mapping[str, Any], work: Path, chosen: Sequence[str] | None
         raise ConfigError(
             f"the comparison has {what}; it consists of problems, rows, seeds and run: see configs/compare.py"
         )
+    for name in ("problems", "rows", "run"):
+        _group(name, config.get(name, {}))
     for name in ("problems", "rows"):
-        if wrong := [key for key, values in config.get(name, {}).items() if not isinstance(values, Mapping)]:
-            raise ConfigError(f"{name}.{wrong[0]} is no group of settings; see configs/compare.py")
+        for key, values in config.get(name, {}).items():
+            _group(f"{name}.{key}", values)
+            if "/" in key or key in ("", ".", ".."):
+                raise ConfigError(f"{name}.{key} names a directory; call it otherwise")
     drawn = config.get("seeds")
     if not isinstance(drawn, Sequence) or not drawn or not all(type(seed) is int and seed >= 0 for seed in drawn):
         raise ConfigError(f"the comparison's seeds are {drawn!r}; give a list of whole numbers, such as seeds=[1,2,3]")
@@ -76,19 +80,24 @@ def cells_of(config: Mapping[str, Any], work: Path, chosen: Sequence[str] | None
     rows |= {method: Row(method) for method in METHODS if method not in covered}
     if absent := [name for name in chosen or () if name not in rows]:
         raise ConfigError(f"--rows {absent[0]}: no such row; there are {', '.join(rows)}")
-    fields = {field.name for field in dataclasses.fields(ProblemFiles)}
+    fields = {field.name for field in dataclasses.fields(ProblemFiles)} - {"texts"}
+    stores = {row.texts for row in rows.values() if row.texts}
     cells = []
     for problem, values in config["problems"].items():
+        if unknown := values.keys() - fields - stores - {"labelled"}:
+            raise ConfigError(
+                f"unknown setting problems.{problem}.{sorted(unknown)[0]}; there are labelled, "
+                f"{', '.join(sorted(fields | stores))}"
+            )
+        if not isinstance(values.get("labelled", False), bool):
+            raise ConfigError(f"problems.{problem}.labelled={values['labelled']!r}: give true or false")
         for name, row in rows.items():
             if chosen and name not in chosen:
                 continue
             kind = method_named(row.method).Config
             from_mapping(kind, row.settings, f"rows.{name}.settings.")
-            # what is no field of a problem is a store of texts that a row may ask for by its name
             store = values.get(row.texts) if row.texts else None
-            parts = {
-                key: value for key, value in values.items() if key in fields and key != "texts" and value is not None
-            }
+            parts = {key: value for key, value in values.items() if key in fields and value is not None}
             files = from_mapping(ProblemFiles, {**parts, **row.problem, "texts": store}, f"problems.{problem}.")
             if not (files.test or files.test_split or files.test_where):
                 raise ConfigError(f"problems.{problem} has no test images; give test, test_split or test_where")
@@ -129,9 +138,18 @@ def _row(name: str, values: Mapping[str, Any]) -> Row:
     known = [field.name for field in dataclasses.fields(Row)]
     if unknown := values.keys() - set(known):
         raise ConfigError(f"unknown setting rows.{name}.{sorted(unknown)[0]}; there are {', '.join(known)}")
-    if "method" not in values:
+    if not isinstance(values.get("method"), str):
         raise ConfigError(f"rows.{name} names no method")
+    if not isinstance(values.get("texts"), str | None):
+        raise ConfigError(f"rows.{name}.texts={values['texts']!r}: give the name of a problem's store")
+    for part in ("settings", "problem"):
+        _group(f"rows.{name}.{part}", values.get(part, {}))
     return Row(**values)
+
+
+def _group(name: str, values: Any) -> None:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{name} is no group of settings; see configs/compare.py")
 
 
 def _lacking(row: Row, files: "ProblemFiles", *, labelled: bool) -> str:

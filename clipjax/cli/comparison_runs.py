@@ -56,9 +56,9 @@ class AtWork:
 def result_of(cell: Cell, at_work: AtWork, lock: int | None = None) -> dict[str, Any]:
     """Run a cell, or read what it came to; a failure is a result, too. `at_work` holds its process meanwhile."""
     from clipjax.cli.sessions import versions
+    from clipjax.evaluation.run_record import SESSIONS_FILE
 
-    note = cell.folder / NOTE
-    if (known := _known(note, cell)) is not None:
+    if (known := known_result(cell)) is not None:
         return known
     found: dict[str, Any] = {
         "problem": cell.problem, "row": cell.row, "method": cell.method, "seed": cell.seed, "run": str(cell.folder),
@@ -95,15 +95,18 @@ def result_of(cell: Cell, at_work: AtWork, lock: int | None = None) -> dict[str,
         "peak_memory_mb": round(used.ru_maxrss * unit / 1e6),
         "versions": ", ".join(f"{name} {made_with[name]}" for name in ("clipjax", "jax") if name in made_with),
     }
+    found |= _costs_of_several_sessions(cell.folder / SESSIONS_FILE)
+    note = cell.folder / NOTE
     note.parent.mkdir(parents=True, exist_ok=True)
     kept = {**found, "words": cell.words, "files": _files(cell)}
     note.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return found
 
 
-def _known(note: Path, cell: Cell) -> dict[str, Any] | None:
+def known_result(cell: Cell) -> dict[str, Any] | None:
+    """Read what a cell came to; None where it was not run, or other words or files were read."""
     try:
-        found = json.loads(note.read_text(encoding="utf-8"))
+        found = json.loads((cell.folder / NOTE).read_text(encoding="utf-8"))
         same = (tuple(found.pop("words")), found.pop("files")) == (cell.words, _files(cell))
         return found if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -120,6 +123,27 @@ def _files(cell: Cell) -> dict[str, list[int]]:
                 about = path.stat()
                 found[str(path)] = [about.st_size, about.st_mtime_ns]
     return found
+
+
+def _costs_of_several_sessions(path: Path) -> dict[str, Any]:
+    """Add up what a run took that was stopped and went on: a process knows its own part. One start has nothing to add.
+
+    A part that was killed left no note, so that the sum is not known.
+    """
+    try:
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        starts = sum(entry["event"] == "start" for entry in entries)
+        ends = [(entry["seconds"], entry["peak_memory_mb"]) for entry in entries if entry["event"] != "start"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    if starts < 2:
+        return {}
+    whole = len(ends) == starts
+    return {
+        "seconds": round(sum(seconds for seconds, _ in ends), 1) if whole else None,
+        "processor_seconds": None,
+        "peak_memory_mb": max(memory for _, memory in ends) if whole else None,
+    }
 
 
 def _training_seconds(path: Path) -> float | None:

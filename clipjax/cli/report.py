@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> None:
     from clipjax.cli.console import note, print_json
     from clipjax.outputs import check_free
 
-    check_free(args.output, "file", overwrite=args.overwrite)
+    read = [part for run in args.runs for part in Path(run).glob("*") if part.suffix != ".html"]
+    check_free(args.output, "file", overwrite=args.overwrite, made_from=read)
     records = write_report(args.runs, Path(args.output), title=args.title, overwrite=args.overwrite)
     for record in records:
         for remark in record.remarks:

@@ -1,6 +1,7 @@
 """clipjax serve RUN --port 8000"""
 
 import argparse
+import math
 import socket
 import sys
 import warnings
@@ -45,8 +46,14 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> None:
     import importlib.util
 
+    from PIL import Image
+
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "python_multipart")):
         raise ConfigError("serving needs FastAPI and uvicorn; pip install 'clipjax[serve]'")
+    if args.max_waiting < args.max_images:
+        raise ConfigError(f"--max-waiting {args.max_waiting} is less than one request may have; give --max-images, too")
+    if args.max_pixels > (most := Image.MAX_IMAGE_PIXELS or math.inf):
+        raise ConfigError(f"--max-pixels {args.max_pixels}: Pillow refuses more than {most}; give at most that")
     import uvicorn
 
     from clipjax.classify.saved import load_classifier
@@ -78,6 +85,7 @@ def run(args: argparse.Namespace) -> None:
             access_log=False,
             http=impatient_protocol(),
             limit_concurrency=args.max_waiting + 1,  # connections, this one among them
+            timeout_graceful_shutdown=10,
         )
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -57,6 +57,11 @@ class RunRecord:
         return bool(self.classifier)
 
     @property
+    def tested(self) -> bool:
+        """Whether the last start named labelled test images."""
+        return any(self.problem.get(name) for name in ("test", "test_split", "test_where"))
+
+    @property
     def problem(self) -> dict[str, Any]:
         """Where the last start found weights and images; empty where it did not say."""
         return (self.starts[-1].get("problem") or {}) if self.starts else {}
@@ -117,12 +122,16 @@ def _state(record: RunRecord) -> list[str]:
     if not record.finished:
         ended = last is not None and record.sessions[-1] is last
         why = {"failed": f"it failed: {last.get('reason', '')}", "stopped": "it was stopped"} if last and ended else {}
-        said = why.get(str(last["event"]), "") if last and ended else "it was killed, or is still at work"
+        said = why.get(str(last.get("event")), "") if last and ended else "it was killed, or is still at work"
         found.append(
             f"This run has not ended ({said or 'its result is missing'}). What follows is what there is so far."
         )
-    elif record.sessions and record.sessions[-1].get("event") == "failed":
-        found.append(f"The last start of this run failed: {record.sessions[-1].get('reason', '')}")
+    elif record.sessions and (event := record.sessions[-1].get("event")) != "done":
+        ended = {"failed": f"failed: {record.sessions[-1].get('reason', '')}", "stopped": "was stopped"}
+        found.append(
+            f"The last start of this run {ended.get(str(event), 'was killed, or is still at work')}. "
+            "What it learned is whole; what it measured may be missing or older."
+        )
     mixed = {}
     for start in record.starts:
         for name, version in start.get("versions", {}).items():
@@ -140,7 +149,7 @@ def _accuracy(found: dict[str, Any] | None, place: Path, remarks: list[str]) -> 
     """Keep a measurement that has what a report reads of it."""
     if found is None:
         return None
-    numbers = ("images", "top1", "top5", "mean_per_class", "ece")
+    numbers, classes = ("images", "top1", "top5", "mean_per_class", "ece"), None
     for when in ("before", "after"):
         part = found.get(when)
         names = part.get("class_names") if isinstance(part, dict) else None
@@ -148,6 +157,7 @@ def _accuracy(found: dict[str, Any] | None, place: Path, remarks: list[str]) -> 
         sound = (
             isinstance(part, dict)
             and isinstance(names, list)
+            and names == (classes := classes or names)
             and isinstance(confusion, list)
             and len(confusion) == len(names)
             and all(

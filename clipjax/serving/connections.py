@@ -1,21 +1,22 @@
-"""Connections that bring no request in time are closed; uvicorn itself waits for ever."""
+"""Connections that bring no request in time, or take no answer, are closed; uvicorn itself waits for ever."""
 
 import asyncio
 from typing import Any
 
 SECONDS = 20.0
-"""So long the lines and headers of a request may take to arrive."""
+"""So long the lines and headers of a request may take to arrive, and an answer may lie without a byte being taken."""
 
 
 def impatient_protocol(seconds: float = SECONDS) -> type[asyncio.Protocol]:
-    """Make HTTP/1.1 for uvicorn that closes a connection where the head of a request takes too long.
+    """Make HTTP/1.1 for uvicorn that closes connections where a request's head is late or an answer is not read.
 
-    Bodies are timed where they are read.
+    Bodies of requests are timed where they are read.
     """
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Impatient(H11Protocol):
         _late: asyncio.TimerHandle | None = None
+        _stuck: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -28,6 +29,27 @@ def impatient_protocol(seconds: float = SECONDS) -> type[asyncio.Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             self._stop()
+            self._unstick()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._check(None)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._unstick()
+
+        def _check(self, before: int | None) -> None:
+            left = self.transport.get_write_buffer_size()
+            if left == before:
+                self.transport.abort()
+            else:
+                self._stuck = self.loop.call_later(seconds, self._check, left)
+
+        def _unstick(self) -> None:
+            if self._stuck is not None:
+                self._stuck.cancel()
+            self._stuck = None
 
         def _watch(self) -> None:
             if self.cycle is not None and not self.cycle.response_complete:

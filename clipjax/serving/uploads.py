@@ -94,6 +94,8 @@ async def read_uploads(
         raise Refused(408, f"the request took longer than {limits.seconds:g} seconds to arrive") from None
     except HTTPException as error:  # what the parser says of a malformed form
         raise Refused(error.status_code, str(error.detail)) from None
+    except ValueError:  # a codec that the client names and that has errors of its own
+        raise Refused(400, "the form is malformed") from None
     except ClientDisconnect:
         raise Refused(400, "the request ended before its body did") from None
     if not found or not any(data for _, data in found):

@@ -3,10 +3,11 @@
 Nothing here knows of HTTP.
 """
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -32,11 +33,15 @@ class Busy(Exception):
     """As many images are waiting as may wait."""
 
 
+class _Over(Exception):
+    """The service closes."""
+
+
 class Workers:
     """Threads, one for each device, that answer images in the order in which they come.
 
-    A batch is computed when it is full, or `patience` seconds after its first image; while a device is at work the
-    next batch gathers. `seconds` are those that each compiled size takes. `most_waiting` images may wait.
+    A batch is computed when it is full, or `patience` seconds after its first image. While all devices are at work
+    their next batches gather. `seconds` are those that each compiled size takes. `most_waiting` images may wait.
     """
 
     def __init__(
@@ -51,7 +56,8 @@ class Workers:
         self.classifier, self.patience = classifier, patience
         self.sizes = batch_sizes(batch_size)
         self.devices = list(devices or jax.local_devices())
-        self._waiting: queue.Queue[tuple[np.ndarray, Future] | None] = queue.Queue(most_waiting)
+        self._waiting: queue.Queue[tuple[np.ndarray, Future] | None] = queue.Queue()
+        self._most_waiting, self._free, self._lock = most_waiting, 0, threading.Lock()
         self._program = jax.jit(lambda arrays, pixels: _answers(with_arrays(classifier, arrays), pixels))
         arrays = arrays_of(classifier)
         placed = [jax.device_put(arrays, device) for device in self.devices]
@@ -61,9 +67,8 @@ class Workers:
             for size in self.sizes:
                 pixels = np.zeros((size, side, side, 3), np.uint8)
                 jax.block_until_ready(self._program(own, pixels))
-                start = time.perf_counter()
-                jax.block_until_ready(self._program(own, pixels))
-                self.seconds[size] = time.perf_counter() - start
+                taken = _seconds(self._program, own, pixels)
+                self.seconds[size] = min(taken, self.seconds.get(size, taken))
         self._threads = [threading.Thread(target=self._work, args=[own], daemon=True) for own in placed]
         for thread in self._threads:
             thread.start()
@@ -79,12 +84,21 @@ class Workers:
         Raises:
           Busy: too many images are waiting.
         """
-        answer: Future[Answer] = Future()
-        try:
-            self._waiting.put_nowait((pixels, answer))
-        except queue.Full:
-            raise Busy from None
-        return answer
+        return self.submit_all([pixels])[0]
+
+    def submit_all(self, images: Sequence[UInt8[np.ndarray, "height width 3"]]) -> "list[Future[Answer]]":
+        """Ask for the answers to several images, or to none of them.
+
+        Raises:
+          Busy: too many images are waiting.
+        """
+        answers: list[Future[Answer]] = [Future() for _ in images]
+        with self._lock:
+            if self._waiting.qsize() + len(images) > self._most_waiting:
+                raise Busy
+            for asked in zip(images, answers):
+                self._waiting.put(asked)
+        return answers
 
     def close(self) -> None:
         """Let the threads answer what waits, and end."""
@@ -99,43 +113,62 @@ class Workers:
         going_on = True
         while going_on or held or at_work is not None:
             computed = None if at_work is None else at_work[1]
-            batch, going_on = self._gathered(held, computed) if going_on else (held, False)
-            taken = self._taken(len(batch))
-            batch, held = batch[:taken], batch[taken:]
+            going_on = going_on and self._gather(held, computed)
+            taken = self._taken(len(held))
+            batch, held = held[:taken], held[taken:]
             started = self._started(arrays, batch) if batch else None
             if at_work is not None:
                 _deliver(*at_work)
             at_work = started
 
-    def _gathered(
-        self, batch: list[tuple[np.ndarray, Future]], computed: Any
-    ) -> tuple[list[tuple[np.ndarray, Future]], bool]:
-        """Take images until a batch is full, or nobody comes and `computed`, what the device is at, is ready.
+    def _gather(self, batch: list[tuple[np.ndarray, Future]], computed: Any) -> bool:
+        """Add images until the batch is full, or nobody comes and `computed`, what the device is at, is ready.
 
-        The second value is false when the work is over.
+        Returns False when the work is over.
         """
-        until = time.monotonic() + self.patience
-        while len(batch) < self.sizes[-1]:
-            busy = computed is not None and not _ready(computed)
-            if busy:
-                timeout = self.patience
-            elif batch:
-                timeout = max(0.0, until - time.monotonic())
-            else:
-                timeout = None if computed is None else 0.0
-            try:
-                item = self._waiting.get(timeout=timeout)
-            except queue.Empty:
-                if busy:
-                    continue
-                break
-            if item is None:
-                return batch, False
-            if not batch:
-                until = time.monotonic() + self.patience
-            if item[1].set_running_or_notify_cancel():
-                batch.append(item)
-        return batch, True
+        full = self.sizes[-1]
+        try:
+            while computed is not None and not _ready(computed) and len(batch) < full:
+                # what another device is free for need not wait for this one
+                if self._free or not self._take(batch, 0.0):
+                    time.sleep(self.patience)
+            with self._counted_as_free():
+                # what has been gathered, or computed, waits no longer
+                until = None if computed is None and not batch else 0.0
+                while len(batch) < full:
+                    if not self._take(batch, None if until is None else max(0.0, until - time.monotonic())):
+                        break
+                    if len(batch) == 1:
+                        until = time.monotonic() + self.patience
+        except _Over:
+            return False
+        return True
+
+    def _take(self, batch: list[tuple[np.ndarray, Future]], timeout: float | None) -> bool:
+        """Add the next image, unless nobody waits for it any more; return False where none comes in time.
+
+        Raises:
+          _Over: there will be no more.
+        """
+        try:
+            item = self._waiting.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        if item is None:
+            raise _Over
+        if item[1].set_running_or_notify_cancel():
+            batch.append(item)
+        return True
+
+    @contextlib.contextmanager
+    def _counted_as_free(self) -> Iterator[None]:
+        with self._lock:
+            self._free += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._free -= 1
 
     def _taken(self, count: int) -> int:
         """Say how many of the gathered images to compute now.
@@ -180,6 +213,16 @@ def _answers(
     else:
         embeddings = features
     return classifier.scores_of(features), jnp.asarray(embeddings, jnp.float32)
+
+
+def _seconds(program: Callable, *arguments: Any) -> float:
+    """Time a compiled program: the best of three calls, or of as many as two seconds allow."""
+    taken: list[float] = []
+    while len(taken) < 3 and sum(taken) < 2:
+        start = time.perf_counter()
+        jax.block_until_ready(program(*arguments))
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def _ready(computed: Any) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from clipjax.cli.compare import locked
 from clipjax.cli.comparison_cells import adapt_words, cells_of
-from clipjax.cli.comparison_runs import NOTE, AtWork, result_of
+from clipjax.cli.comparison_runs import NOTE, AtWork, _costs_of_several_sessions, result_of
 from clipjax.cli.main import build_parser
 from clipjax.cli.problem_files import ProblemFiles
 from clipjax.evaluation.comparison import summary, write_results
@@ -232,6 +232,8 @@ def test_runs_are_tabulated_and_not_repeated(config_of, clipjax, tmp_path):
     before = (tmp_path / "out/runs/small/probe-1/comparison.json").stat().st_mtime_ns
     again = clipjax(*command[:5], "--rows", "zero_shot", "probe", *flags)
     assert again.status == 0
+    kept = [row["row"] for row in csv.DictReader((tmp_path / "out/results.csv").open())]
+    assert sorted(kept) == ["probe", "zero_shot"], "what failed or was passed over is nothing that is known"
     assert (tmp_path / "out/runs/small/probe-1/comparison.json").stat().st_mtime_ns == before
     assert again.json["results"] == [found["probe"], found["zero_shot"]]
 
@@ -260,6 +262,16 @@ def test_a_changed_setting_is_run_again(config_of, tmp_path, monkeypatch):
         ("problems.small.test=null", "problems.small has no test images"),
         ("budget=3", "unknown key budget"),
         ("problems=null", "no `problems`"),
+        ("problems=3", "problems is no group of settings"),
+        ("rows=3", "rows is no group of settings"),
+        ("run=3", "run is no group of settings"),
+        ("rows.a.settings=3", "rows.a.settings is no group of settings"),
+        ("rows.a.problem=3", "rows.a.problem is no group of settings"),
+        ("rows.a.method=[3]", "rows.a names no method"),
+        ('rows.a.texts=["b"]', "give the name of a problem's store"),
+        ("problems.small.splt=train", "unknown setting problems.small.splt"),
+        ("problems.small.labelled=no", "labelled='no': give true or false"),
+        ('problems={"../p":{}}', "names a directory"),
         ("problems.small=3", "problems.small is no group of settings"),
         ("rows.a=3", "rows.a is no group of settings"),
         ("seeds=null", "seeds are None; give a list"),
@@ -274,6 +286,21 @@ def test_mistakes_are_one_line_before_anything_runs(change, complaint, config_of
     done = clipjax("compare", "--config", config, "--workdir", tmp_path / "out", "--set", change)
     complains(done, complaint)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("sessions", "costs"),
+    [
+        ([("start", 0, 0), ("done", 5.0, 300)], (100.0, 50.0, 900)),
+        ([("start", 0, 0), ("stopped", 90.0, 700), ("start", 0, 0), ("done", 5.0, 300)], (95.0, None, 700)),
+        ([("start", 0, 0), ("start", 0, 0), ("done", 5.0, 300)], (None, None, None)),
+    ],
+)
+def test_a_run_that_went_on_costs_what_all_its_parts_did(sessions, costs, tmp_path):
+    path = tmp_path / "sessions.jsonl"
+    path.write_text("".join(json.dumps({"event": e, "seconds": s, "peak_memory_mb": m}) + "\n" for e, s, m in sessions))
+    found = {"seconds": 100.0, "processor_seconds": 50.0, "peak_memory_mb": 900, **_costs_of_several_sessions(path)}
+    assert tuple(found.values()) == costs
 
 
 def test_a_summary_has_means_spreads_and_wins():

@@ -49,7 +49,23 @@ def test_mistakes_are_one_line_and_leave_nothing(adapted, clipjax, complains, tm
     (tmp_path / "there").mkdir()
     complains(clipjax("export", adapted, "-o", tmp_path / "there"), "exists already")
     complains(clipjax("export", adapted, "-o", adapted, "--overwrite"), "which is read here")
-    assert not (tmp_path / "out").exists() and (adapted / "model").is_dir()
+    complains(clipjax("export", adapted, "-o", adapted / "model", "--overwrite"), "which is read here")
+    assert not (tmp_path / "out").exists() and (adapted / "model/classifier.json").is_file()
+
+
+@pytest.mark.parametrize("format", ["huggingface", "stablehlo"])
+def test_whatever_a_command_holds_is_text_in_the_card(format, adapted, clipjax, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(adapted, run)
+    odd = ["clipjax", "adapt", "--images", "a\n```\n# Injected\n", "caf\udce9"]
+    lines = [json.loads(line) for line in (run / "sessions.jsonl").read_text().splitlines()]
+    changed = [{**line, "command": odd, "problem": {"images": odd[3]}} for line in lines]
+    (run / "sessions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
+    assert clipjax("export", run, "-o", tmp_path / "out", "--format", format).status == 0
+    card = (tmp_path / "out/README.md").read_text()
+    assert "````text\nclipjax adapt" in card and "'caf?'" in card
 
 
 def test_the_table_of_what_can_be_exported_speaks_of_methods_that_there_are():

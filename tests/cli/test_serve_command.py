@@ -52,3 +52,5 @@ def test_other_mistakes_are_one_line(clipjax, complains, tmp_path):
     complains(clipjax("serve", tmp_path, "--port", "0"), "holds no classifier")
     complains(clipjax("serve", tmp_path, "--port", "99999"), "cannot be used")
     complains(clipjax("serve", tmp_path, "--host", "256.1.1.1"), "cannot be used")
+    complains(clipjax("serve", tmp_path, "--max-waiting", "3"), "--max-waiting 3 is less than one request may have")
+    complains(clipjax("serve", tmp_path, "--max-pixels", 10**9), "Pillow refuses more than")

@@ -26,6 +26,16 @@ NAMES = ("cat", "dog", "fish")
 VOID = {"meta", "img", "br", "path", "circle", "rect", "polyline"}
 
 
+def _measured_on(before, after):
+    """Write a measurement before and after whose classes are not the same."""
+    of = lambda names: {
+        **dict.fromkeys(("images", "top1", "top5", "mean_per_class", "ece"), 1),
+        "class_names": names,
+        "confusion": [[1] * len(names)] * len(names),
+    }
+    return json.dumps({"before": of(before), "after": of(after)}).encode()
+
+
 class Tags(HTMLParser):
     """The tags and attributes of a page, which must be closed in the order in which they were opened."""
 
@@ -164,12 +174,36 @@ def test_names_from_anywhere_are_text(make_run):
         ([{"event": "start"}, {"event": "failed", "reason": "the disk is full"}], "it failed: the disk is full"),
         ([{"event": "start"}, {"event": "stopped"}], "it was stopped"),
         ([{"event": "start"}], "it was killed, or is still at work"),
+        ([{"event": "start"}, {"time": "now"}], "its result is missing"),
     ],
 )
 def test_an_unfinished_run_is_shown_as_far_as_it_came_and_says_so(sessions, said, make_run):
     page = page_of(make_run(finished=False, measured=False, sessions=sessions))
     assert "This run has not ended" in page and said in page
     assert "fit from 1 to 0.3333" in page
+
+
+TESTED = {"event": "start", "problem": {"test": "photos/"}}
+
+
+@pytest.mark.parametrize(
+    ("sessions", "said"),
+    [
+        ([TESTED], "was killed, or is still at work"),
+        ([TESTED, {"event": "stopped"}], "was stopped"),
+        ([TESTED, {"event": "failed", "reason": "the disk is full"}], "failed: the disk is full"),
+    ],
+)
+def test_a_run_that_ended_while_it_was_measured_says_so(sessions, said, make_run):
+    page = page_of(make_run(measured=False, sessions=sessions))
+    assert f"The last start of this run {said}" in page
+    assert "though the command names labelled test images" in page and "Not measured" not in page
+
+
+def test_runs_of_one_name_are_told_apart(make_run):
+    page = page_of(make_run("p1/upl-1"), make_run("p2/upl-1"))
+    assert ">p1/upl-1<" in page and ">p2/upl-1<" in page
+    assert ">a-1<" in page_of(make_run("p1/a-1"), make_run("p1/b-1"))
 
 
 def test_mixed_versions_are_remarked_on_in_a_run_and_between_runs(make_run):
@@ -203,6 +237,7 @@ def test_a_broken_picture_has_a_place_that_says_why(damage, make_run):
         ("accuracy.json", b"{"),
         ("accuracy.json", b'{"before": {"top1": "many"}, "after": {}}'),
         ("accuracy.json", b"[]"),
+        ("accuracy.json", _measured_on(("cat",), ("cat", "dog"))),
         (PREDICTIONS_FILE, b"PK cut"),
         ("metrics.jsonl", b'{"stage": "fit", "step": 1, "loss": 2}\n{"stage": '),
         ("metrics.jsonl", b'["no entry"]\n'),
@@ -309,7 +344,12 @@ def test_sign_test_is_the_binomial_one():
         assert sign_test(better, worse) == pytest.approx(float(min(1, 2 * tail)), rel=1e-9)
 
 
-@pytest.mark.parametrize("span", [(0, 1), (-3, 8), (1e-9, 3e-9), (41.7901, 41.7973), (5, 5), (0, 0), (0, 123456)])
+NEXT = math.nextafter(0.95, 1)
+
+
+@pytest.mark.parametrize(
+    "span", [(0, 1), (-3, 8), (1e-9, 3e-9), (41.7901, 41.7973), (5, 5), (0, 0), (0, 123456), (0.95, NEXT), (0, 5e-324)]
+)
 def test_ticks_span_the_numbers_and_are_few(span):
     found = ticks(*span)
     assert found[0] <= span[0] * (1 + 1e-9) and found[-1] >= span[1] * (1 - 1e-9) and 2 <= len(found) <= 8

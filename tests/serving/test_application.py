@@ -110,6 +110,16 @@ HOSTILE = {
         {"content": b"\r\n--x--\r\n" * 9, "headers": {"content-type": "multipart/form-data; boundary=y"}},
         (400, 422),
     ),
+    **{
+        f"a form in the codec {codec}": (
+            {
+                "content": b'--y\r\nContent-Disposition: form-data; name="a"; filename="\xff"\r\n\r\nb\r\n--y--\r\n',
+                "headers": {"content-type": f"multipart/form-data; boundary=y; charset={codec}"},
+            },
+            (400, 422),
+        )
+        for codec in ("undefined", "punycode", "nothing")
+    },
     "an empty file in a form": ({"files": form(b"")}, 422),
     "a broken image among sound ones": ({"files": form(picture(20), b"no", picture(20))}, 422),
     "a length that is no number": ({"content": b"x", "headers": {"content-length": "1e9"}}, 422),
@@ -184,10 +194,10 @@ def test_a_file_with_bytes_changed_anywhere_is_read_or_refused(kind, workers):
 def test_when_too_many_wait_the_client_is_told_to_come_back(workers, monkeypatch):
     from clipjax.serving.workers import Busy
 
-    def full(pixels):
+    def full(images):
         raise Busy
 
-    monkeypatch.setattr(workers, "submit", full)
+    monkeypatch.setattr(workers, "submit_all", full)
     with TestClient(application(workers, LIMITS)) as client:
         sent = client.post("/classify", content=picture())
     assert (sent.status_code, sent.headers["retry-after"]) == (503, "1")

@@ -94,6 +94,32 @@ def test_only_so_many_may_wait():
         workers.submit(pictures(1)[0])
 
 
+def test_of_several_images_all_wait_or_none():
+    workers = Workers(classifier_of(), batch_size=1, most_waiting=2, devices=jax.devices()[:1])
+    workers.close()
+    with pytest.raises(Busy):
+        workers.submit_all(pictures(3))
+    assert workers.waiting == 0
+    assert len(workers.submit_all(pictures(2))) == workers.waiting == 2
+
+
+@pytest.mark.parametrize(("free", "seen"), [(0, [3, 2, 1]), (1, [3, 3, 3])])
+def test_a_busy_device_leaves_images_to_one_that_is_free(free, seen):
+    workers = Workers(classifier_of(), batch_size=8, devices=jax.devices()[:1])
+    workers.close()
+    workers.submit_all(pictures(3))
+    waited, batch = [], []
+
+    class Computed:
+        def is_ready(self):
+            waited.append(workers.waiting)
+            return len(waited) > 3
+
+    workers._free = free
+    workers._gather(batch, Computed())
+    assert (waited[:3], len(batch)) == (seen, 3)
+
+
 def test_closing_answers_what_waits():
     workers = Workers(classifier_of(), batch_size=4, devices=jax.devices()[:1])
     answers = [workers.submit(image) for image in pictures(9)]

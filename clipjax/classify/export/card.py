@@ -57,7 +57,7 @@ def model_card(
         lstrip_blocks=True,
         autoescape=False,
     )
-    environment.filters |= {"code": _code, "scalar": json.dumps}
+    environment.filters |= {"code": _code, "block": _block, "scalar": json.dumps}
     shown = [_code(name) for name in class_names[:_NAMES_SHOWN]]
     more = len(class_names) - len(shown)
     return environment.get_template("card.md").render(
@@ -84,9 +84,19 @@ def crop_remark(preprocessing: str, format: str) -> str:
     return ""
 
 
+def _block(text: str) -> str:
+    """Write lines that anybody may have chosen so that Markdown shows them as they are."""
+    fence = "`" * max(3, 1 + _longest_ticks(text))
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _longest_ticks(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
 def _code(text: object) -> str:
     """Write text that anybody may have chosen so that Markdown shows it as it is, on one line."""
     line = " ".join(str(text).split())
-    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    ticks = "`" * (1 + _longest_ticks(line))
     pad = " " if line.startswith("`") or line.endswith("`") or not line else ""
     return f"{ticks}{pad}{line}{pad}{ticks}"

@@ -48,7 +48,7 @@ def export_directory(
 
     def add_all(place: Path) -> None:
         (place / "classes.json").write_text(json.dumps(list(first.class_names), indent=1) + "\n", encoding="utf-8")
-        (place / "README.md").write_text(card, encoding="utf-8")
+        (place / "README.md").write_text(card, encoding="utf-8", errors="replace")
 
     def add_own(place: Path, member: Classifier) -> None:
         write_tokenizer(place, place, tokenizer)

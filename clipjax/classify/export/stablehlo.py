@@ -51,7 +51,7 @@ def export_stablehlo(
         (place / "classes.json").write_text(json.dumps(settings["classes"], indent=1) + "\n", encoding="utf-8")
         shutil.copyfile(Path(__file__).with_name("standalone.py"), place / "predict.py")
         card = model_card(facts, classifier.class_names, format="stablehlo")
-        (place / "README.md").write_text(card, encoding="utf-8")
+        (place / "README.md").write_text(card, encoding="utf-8", errors="replace")
 
 
 def _program(classifier: Classifier | Ensemble) -> bytes:

@@ -22,23 +22,24 @@ def report_page(records: Sequence[RunRecord], *, title: str) -> str:
         "report.html",
         _PAGES,
         title=title,
-        runs=[_run(record, number) for number, record in enumerate(records, 1)],
+        runs=[_run(record, name, number) for number, (record, name) in enumerate(zip(records, _names(records)), 1)],
         measures=[name for name, _ in accuracy.MEASURES],
         several_versions=_several_versions(records),
         classes_shown=accuracy.CLASSES_SHOWN,
     )
 
 
-def _run(record: RunRecord, number: int) -> dict[str, Any]:
+def _run(record: RunRecord, name: str, number: int) -> dict[str, Any]:
     found = record.accuracy
     names = found["after"]["class_names"] if found else record.classifier.get("class_names", [])
     starts = record.starts
     return {
         "anchor": f"run-{number}",
-        "name": record.folder.name if record.folder.name else str(record.folder),
+        "name": name,
         "folder": str(record.folder),
         "method": record.method,
         "finished": record.finished,
+        "tested": record.tested,
         "remarks": record.remarks,
         "images": None if found is None else found["after"]["images"],
         "rows": accuracy.accuracy_rows(record),
@@ -63,6 +64,16 @@ def _run(record: RunRecord, number: int) -> dict[str, Any]:
         "command": shlex.join(map(str, record.command)),
         "sessions": _sessions(record),
     }  # fmt: skip
+
+
+def _names(records: Sequence[RunRecord]) -> list[str]:
+    """Call runs by their directories' names, with as much of the paths before them as tells them apart."""
+    paths = [record.folder.parts or (str(record.folder),) for record in records]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(path[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return list(map(str, (record.folder for record in records)))
 
 
 def _sessions(record: RunRecord) -> list[dict[str, Any]]:

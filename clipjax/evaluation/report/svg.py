@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 340, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 10, 34
+_SMALLEST, _LARGEST = 1e-100, 1e100
 COLOURS = 6
 """So many colours there are, `--c0` to `--c5` in the page's style; further series are dashed."""
 
@@ -51,8 +52,8 @@ def line_plot(
     x_range: tuple[float, float] | None = None,
     diagonal: bool = False,
 ) -> Markup:
-    """Draw lines; a point without neighbours is a dot. Points without a number, or an infinite one, are left out."""
-    known = [(x, y) for one in series for x, y in one.points if y is not None and math.isfinite(y)]
+    """Draw lines; a point without neighbours is a dot. Points without a finite number are left out."""
+    known = [(x, y) for one in series for x, y in one.points if _shown(y)]
     frame = _frame([x for x, _ in known], [y for _, y in known], x_range, y_range)
     parts = [_axes(frame, x_label)]
     if diagonal:
@@ -84,8 +85,8 @@ def bar_plot(
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Choose round numbers that span a range, and a little more than it."""
-    if not high > low:
-        spread = abs(low) or 1.0
+    if not high - low > max(1e-9 * max(abs(low), abs(high)), _SMALLEST):
+        spread = abs(low) if abs(low) > _SMALLEST else 1.0
         low, high = low - spread / 2, high + spread / 2
     rough = (high - low) / max(most - 1, 1)
     size = 10.0 ** math.floor(math.log10(rough))
@@ -145,11 +146,15 @@ def _named(placed: Sequence[float]) -> Callable[[float], str]:
     return lambda tick: f"{tick:.{digits}f}"
 
 
+def _shown(value: float | None) -> bool:
+    return value is not None and abs(value) < _LARGEST
+
+
 def _runs(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:
     """Cut a line where a number is missing."""
     runs: list[list[tuple[float, float]]] = [[]]
     for x, y in points:
-        if y is None or not math.isfinite(y):
+        if y is None or not _shown(y):
             runs.append([])
         else:
             runs[-1].append((x, y))
