@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.needs import DATA, require
 from benchmarks.study_results import note, noted
-from benchmarks.testbed_domains import DATA
 from benchmarks.timing import machine
 from clipjax.classify.embed import embed_texts
 from clipjax.data.captions import captions_for, read_captions
@@ -94,6 +94,7 @@ def result(
 
 def embedded(part: str, work: Path) -> tuple[np.ndarray, Descriptions]:
     """Embed a part's images and their captions, once."""
+    require("testbed")
     model, params = load(DATA / "testbed")
     tokenizer = load_tokenizer(DATA / "testbed")
     where, places = PARTS[part]

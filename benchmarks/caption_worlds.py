@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 import clipjax
-from benchmarks.needs import DATA
+from benchmarks.needs import DATA, require
 from clipjax.data.captions import captions_for, read_captions
 from clipjax.data.glyph_captions import captions
 from clipjax.data.glyph_dice import dice_for
@@ -85,6 +85,7 @@ class World:
 
 def photographs(sizes: Sizes) -> World:
     """Open Flickr8k: 1,000 images to learn from, 1,000 that neither CLIP nor the language model knows anything of."""
+    require("testbed")
     tar, folder = DATA / "data/images/flickr8k.tar", DATA / "data/texts/captions"
     flickr = read_captions(folder / "flickr8k_captions_all40455.csv")
     coco = read_captions(folder / "coco_captions_val2017_full.json")

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import clipjax
-from benchmarks.testbed_domains import DATA
+from benchmarks.needs import DATA, require
 from benchmarks.timing import machine
 from clipjax.classify.class_texts import extended_texts
 from clipjax.classify.classifier import Classifier
@@ -77,6 +77,7 @@ class Photos:
     """The photographs with their measurements and embeddings, and the sets that zero-shot is measured on."""
 
     def __init__(self, work: Path, *, images: int | None = None, sets: tuple[str, ...] = tuple(SETS)):
+        require("testbed")
         weights = DATA / "testbed"
         self.model, self.params = clipjax.load(weights)
         assert self.model.config.text is not None

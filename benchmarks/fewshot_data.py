@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.needs import require
 from benchmarks.testbed_domains import DATA
 from clipjax.classify.problem import Problem, make_problem
 from clipjax.data.classes import read_descriptions
@@ -133,6 +134,7 @@ class Opened:
 @lru_cache(maxsize=8)
 def open_set(name: str, work: Path) -> Opened:
     """Open a set and embed it, or read the embeddings from WORK."""
+    require("testbed")
     chosen = SETS[name]
     model, params = load(DATA / "testbed")
     tokenizer = replace(load_tokenizer(DATA / "testbed"), context_length=32)

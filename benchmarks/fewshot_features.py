@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.testbed_domains import DATA
+from benchmarks.needs import DATA, require
 from benchmarks.timing import machine
 from clipjax.classify.linear_probe import linear_probe
 from clipjax.evaluation.few_shot import restrict_to_classes
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--shots", nargs="+", type=int, default=[1, 4, 16], choices=(1, 2, 4, 8, 16))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     args = parser.parse_args()
+    require("testbed")
     for name in args.sets:
         stored = np.load(DATA / "data" / "features" / f"clip_vitb32_{name}.npz")
         texts = np.load(DATA / "data" / "features" / "clip_vitb32_class_text.npz")

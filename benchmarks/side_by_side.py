@@ -105,8 +105,8 @@ MEASUREMENTS = (
     Measurement(
         "coft",
         "benchmarks.coft",
-        "--batch 32 --rounds 2 --phases prompts tune",
-        4,
+        "--batch 32 --rounds 2 --phases prompts tune contrast",
+        6,
         ("torch",),
         {"ratio": SLOWER, "first_loss_difference": "difference of the first loss"},
         title="benchmark",

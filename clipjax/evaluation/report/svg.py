@@ -53,7 +53,7 @@ def line_plot(
     diagonal: bool = False,
 ) -> Markup:
     """Draw lines; a point without neighbours is a dot. Points without a finite number are left out."""
-    known = [(x, y) for one in series for x, y in one.points if _shown(y)]
+    known = [(x, y) for one in series for x, y in one.points if y is not None and _shown(y)]
     frame = _frame([x for x, _ in known], [y for _, y in known], x_range, y_range)
     parts = [_axes(frame, x_label)]
     if diagonal:
@@ -146,8 +146,8 @@ def _named(placed: Sequence[float]) -> Callable[[float], str]:
     return lambda tick: f"{tick:.{digits}f}"
 
 
-def _shown(value: float | None) -> bool:
-    return value is not None and abs(value) < _LARGEST
+def _shown(value: float) -> bool:
+    return abs(value) < _LARGEST
 
 
 def _runs(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:
