@@ -56,7 +56,7 @@ def main() -> None:
         }
     members = classifier.members if isinstance(classifier, Ensemble) else (classifier,)
     found = {name: compared(ours, theirs, members) for name, theirs in sides.items()}
-    print(json.dumps({"images": len(files), "source": source.name, **found, "machine": machine()}))
+    print(json.dumps({"images": len(files), "source": Path(source.name).name, **found, "machine": machine()}))
     if not all(one["same"] for one in found.values()):
         sys.exit(1)
 
