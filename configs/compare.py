@@ -1,13 +1,15 @@
-"""Every method and baseline on the same problems and seeds; whoever trains towers without labels has as many epochs.
+"""Every method and baseline on the same problems and seeds.
 
     clipjax compare --config=configs/compare.py:testbed --workdir=comparison
     clipjax compare --config=configs/compare.py --workdir=comparison --set problems.mine.weights=ViT-B-32.pt \
         --set problems.mine.images=photos/ --set problems.mine.classes=classes.txt --set problems.mine.test=labelled/
 
-Methods have their own defaults, for models of the size that was published. `testbed` are domains of the data that the
-tests use, found by CLIPJAX_TEST_DATA, with settings for its small CLIP that were chosen on PACS art paintings
-(docs/methods/latteclip.md, docs/methods/coft.md), which is not among them. Rows with shots are run on problems that say
-`labelled=true`, each seed with other shots. A registered method that has no row here gets one with its defaults.
+Methods have their own defaults, for models of the size that was published, but that `finetune`, `self_training`,
+`latteclip` and CoFT's second phase have as many epochs: ten, and three for the testbed. `testbed` are domains of the
+data that the tests use, found by CLIPJAX_TEST_DATA, with settings for its small CLIP that were chosen on PACS art
+paintings (docs/methods/latteclip.md, docs/methods/coft.md), which is not among them. Rows with shots are run on
+problems that say `labelled=true`, each seed with other shots. A registered method that has no row here gets one with
+its defaults.
 """
 
 import os

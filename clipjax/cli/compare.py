@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from clipjax.cli.comparison_cells import cells_of
+from clipjax.cli.comparison_cells import cells_of, chosen
 from clipjax.cli.comparison_runs import AtWork, known_result, result_of
 from clipjax.cli.options import add_json, given, positive
 from clipjax.errors import ConfigError
@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from clipjax.evaluation.comparison import summary, write_results
 
     config, work = merged(read_config(args.config), nested(args.set)), Path(args.workdir)
-    cells = cells_of(config, work, args.rows)
+    every = cells_of(config, work)
+    cells = chosen(every, args.rows)
     work.mkdir(parents=True, exist_ok=True)
     lock = locked(work)
     at_work = AtWork()
@@ -55,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
         pool.shutdown()
         os.close(lock)
     done = {cell.folder: result for cell, result in zip(cells, results)}
-    others = ((done.get(cell.folder) or known_result(cell)) for cell in cells_of(config, work))
-    write_results(work, [result for result in others if result is not None])
+    known = [done.get(cell.folder) or known_result(cell) for cell in every]
+    write_results(work, [result for result in known if result is not None])
     problems, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("problem", "row"))
     table = summary(results, problems, rows)
     failed = [result for result in results if result["status"] == "failed"]

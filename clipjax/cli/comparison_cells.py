@@ -47,7 +47,7 @@ class Cell:
     lacks: str = ""
 
 
-def cells_of(config: Mapping[str, Any], work: Path, chosen: Sequence[str] | None = None) -> list[Cell]:
+def cells_of(config: Mapping[str, Any], work: Path) -> list[Cell]:
     """List all runs of a comparison: `problems`, `rows`, `seeds` and `run`; methods without a row get one.
 
     Raises:
@@ -78,8 +78,6 @@ def cells_of(config: Mapping[str, Any], work: Path, chosen: Sequence[str] | None
     rows = {name: _row(name, values) for name, values in config.get("rows", {}).items()}
     covered = {row.method for row in rows.values()}
     rows |= {method: Row(method) for method in METHODS if method not in covered}
-    if absent := [name for name in chosen or () if name not in rows]:
-        raise ConfigError(f"--rows {absent[0]}: no such row; there are {', '.join(rows)}")
     fields = {field.name for field in dataclasses.fields(ProblemFiles)} - {"texts"}
     stores = {row.texts for row in rows.values() if row.texts}
     cells = []
@@ -92,8 +90,6 @@ def cells_of(config: Mapping[str, Any], work: Path, chosen: Sequence[str] | None
         if not isinstance(values.get("labelled", False), bool):
             raise ConfigError(f"problems.{problem}.labelled={values['labelled']!r}: give true or false")
         for name, row in rows.items():
-            if chosen and name not in chosen:
-                continue
             kind = method_named(row.method).Config
             from_mapping(kind, row.settings, f"rows.{name}.settings.")
             store = values.get(row.texts) if row.texts else None
@@ -113,6 +109,18 @@ def cells_of(config: Mapping[str, Any], work: Path, chosen: Sequence[str] | None
     if twice := [folder for folder in folders if folders.count(folder) > 1]:
         raise ConfigError(f"two runs would have the directory {twice[0]}; call the rows or problems otherwise")
     return cells
+
+
+def chosen(cells: Sequence[Cell], rows: Sequence[str] | None) -> list[Cell]:
+    """Keep the runs of some rows; of all where none is named.
+
+    Raises:
+      ConfigError: there is no such row.
+    """
+    there = list(dict.fromkeys(cell.row for cell in cells))
+    if absent := [name for name in rows or () if name not in there]:
+        raise ConfigError(f"--rows {absent[0]}: no such row; there are {', '.join(there)}")
+    return [cell for cell in cells if not rows or cell.row in rows]
 
 
 def adapt_words(

@@ -95,7 +95,7 @@ def result_of(cell: Cell, at_work: AtWork, lock: int | None = None) -> dict[str,
         "peak_memory_mb": round(used.ru_maxrss * unit / 1e6),
         "versions": ", ".join(f"{name} {made_with[name]}" for name in ("clipjax", "jax") if name in made_with),
     }
-    found |= _costs_of_several_sessions(cell.folder / SESSIONS_FILE)
+    found |= _costs_of_several_sessions(cell.folder / SESSIONS_FILE, found["seconds"])
     note = cell.folder / NOTE
     note.parent.mkdir(parents=True, exist_ok=True)
     kept = {**found, "words": cell.words, "files": _files(cell)}
@@ -125,25 +125,27 @@ def _files(cell: Cell) -> dict[str, list[int]]:
     return found
 
 
-def _costs_of_several_sessions(path: Path) -> dict[str, Any]:
-    """Add up what a run took that was stopped and went on: a process knows its own part. One start has nothing to add.
+def _costs_of_several_sessions(path: Path, seconds: float) -> dict[str, Any]:
+    """Add up what a run took that was stopped and went on; of one that did not, there is nothing to add.
 
-    A part that was killed left no note, so that the sum is not known.
+    `seconds` are those of the last part; earlier ones are known from when work began. A part that was killed left no
+    note, so that the sum is not known.
     """
+    if not path.is_file():
+        return {}
+    unknown: dict[str, Any] = {"seconds": None, "processor_seconds": None, "peak_memory_mb": None}
     try:
         entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         starts = sum(entry["event"] == "start" for entry in entries)
         ends = [(entry["seconds"], entry["peak_memory_mb"]) for entry in entries if entry["event"] != "start"]
+        if starts < 2:
+            return {}
+        if len(ends) != starts:
+            return unknown
+        whole, memory = sum(taken for taken, _ in ends[:-1]) + seconds, max(memory for _, memory in ends)
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    if starts < 2:
-        return {}
-    whole = len(ends) == starts
-    return {
-        "seconds": round(sum(seconds for seconds, _ in ends), 1) if whole else None,
-        "processor_seconds": None,
-        "peak_memory_mb": max(memory for _, memory in ends) if whole else None,
-    }
+        return unknown
+    return {**unknown, "seconds": round(whole, 1), "peak_memory_mb": memory}
 
 
 def _training_seconds(path: Path) -> float | None:

@@ -1,6 +1,8 @@
 """clipjax serve RUN --port 8000"""
 
 import argparse
+import asyncio
+import logging
 import math
 import socket
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 from clipjax.cli.options import add_compute, add_json, given, natural, positive
 from clipjax.errors import ConfigError
+from clipjax.serving.connections import SEND_BUFFER
 
 
 def add_parser(commands) -> None:
@@ -87,6 +90,10 @@ def run(args: argparse.Namespace) -> None:
             limit_concurrency=args.max_waiting + 1,  # connections, this one among them
             timeout_graceful_shutdown=10,
         )
+        # uvicorn says of each request that a stop cuts short how it was
+        logging.getLogger("uvicorn.error").addFilter(
+            lambda record: not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+        )
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if args.json:
@@ -110,6 +117,7 @@ def bound(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit it
             listening.bind((host, port))
             listening.listen(128)  # two may bind one port, but only one may listen
         except BaseException:

@@ -6,6 +6,9 @@ from typing import Any
 SECONDS = 20.0
 """So long the lines and headers of a request may take to arrive, and an answer may lie without a byte being taken."""
 
+SEND_BUFFER = 1 << 16
+"""Bytes of an answer that the system holds for a connection; only when some are gone is it seen that somebody reads."""
+
 
 def impatient_protocol(seconds: float = SECONDS) -> type[asyncio.Protocol]:
     """Make HTTP/1.1 for uvicorn that closes connections where a request's head is late or an answer is not read.
@@ -20,6 +23,7 @@ def impatient_protocol(seconds: float = SECONDS) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            transport.set_write_buffer_limits(high=0)  # any byte that is left is watched
             self._watch()
 
         def data_received(self, data: bytes) -> None:

@@ -129,7 +129,7 @@ class Workers:
         full = self.sizes[-1]
         try:
             while computed is not None and not _ready(computed) and len(batch) < full:
-                # what another device is free for need not wait for this one
+                # what nobody has taken is for a device that is free
                 if self._free or not self._take(batch, 0.0):
                     time.sleep(self.patience)
             with self._counted_as_free():

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from clipjax.cli.compare import locked
-from clipjax.cli.comparison_cells import adapt_words, cells_of
+from clipjax.cli.comparison_cells import adapt_words, cells_of, chosen
 from clipjax.cli.comparison_runs import NOTE, AtWork, _costs_of_several_sessions, result_of
 from clipjax.cli.main import build_parser
 from clipjax.cli.problem_files import ProblemFiles
@@ -61,7 +61,7 @@ def test_the_repository_s_comparison_has_every_method_and_settings_that_exist(tm
 @pytest.mark.parametrize("row, drawn", [("linear_probe_16", [1, 2, 3]), ("finetune", [0, 0, 0])])
 def test_each_seed_draws_other_shots(tmp_path, row, drawn):
     config = runpy.run_path(str(CONFIGS / "compare.py"))["get_config"]("testbed").to_dict()
-    cells = [cell for cell in cells_of(config, tmp_path, [row]) if cell.problem == "eurosat"]
+    cells = [cell for cell in chosen(cells_of(config, tmp_path), [row]) if cell.problem == "eurosat"]
     assert [build_parser().parse_args(cell.words).shots_seed for cell in cells] == drawn
 
 
@@ -82,7 +82,7 @@ def test_a_row_is_passed_over_for_what_a_problem_lacks(tmp_path, row, problem, l
         "rows": {"one": {"method": "finetune", **row}},
         "seeds": [1],
     }
-    (cell,) = cells_of(config, tmp_path, ["one"])
+    (cell,) = chosen(cells_of(config, tmp_path), ["one"])
     assert cell.lacks == lacks
 
 
@@ -292,14 +292,20 @@ def test_mistakes_are_one_line_before_anything_runs(change, complaint, config_of
     ("sessions", "costs"),
     [
         ([("start", 0, 0), ("done", 5.0, 300)], (100.0, 50.0, 900)),
-        ([("start", 0, 0), ("stopped", 90.0, 700), ("start", 0, 0), ("done", 5.0, 300)], (95.0, None, 700)),
+        ([("start", 0, 0), ("stopped", 90.0, 700), ("start", 0, 0), ("done", 5.0, 300)], (190.0, None, 700)),
+        ([("start", 0, 0), ("stopped", None, 700), ("start", 0, 0), ("done", 5.0, 300)], (None, None, None)),
         ([("start", 0, 0), ("start", 0, 0), ("done", 5.0, 300)], (None, None, None)),
     ],
 )
 def test_a_run_that_went_on_costs_what_all_its_parts_did(sessions, costs, tmp_path):
     path = tmp_path / "sessions.jsonl"
     path.write_text("".join(json.dumps({"event": e, "seconds": s, "peak_memory_mb": m}) + "\n" for e, s, m in sessions))
-    found = {"seconds": 100.0, "processor_seconds": 50.0, "peak_memory_mb": 900, **_costs_of_several_sessions(path)}
+    found = {
+        "seconds": 100.0,
+        "processor_seconds": 50.0,
+        "peak_memory_mb": 900,
+        **_costs_of_several_sessions(path, 100.0),
+    }
     assert tuple(found.values()) == costs
 
 
