@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.needs import require
-from benchmarks.testbed_domains import DATA
+from benchmarks.needs import DATA, require
 from clipjax.classify.problem import Problem, make_problem
 from clipjax.data.classes import read_descriptions
 from clipjax.data.opening import open_source

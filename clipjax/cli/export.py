@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
 
     place = Path(args.run_directory)
     model = place / "model" if (place / "model").is_dir() else place
-    check_free(args.output, "directory", overwrite=args.overwrite, made_from=[place, model])
+    check_free(args.output, "directory", overwrite=args.overwrite, made_from=[model])
     with working(f"loading {model}"):
         classifier = load_classifier(model)
     facts = facts_of(model, args.license, args.data_license, classifier.provenance)

@@ -1,8 +1,6 @@
 """clipjax serve RUN --port 8000"""
 
 import argparse
-import asyncio
-import logging
 import math
 import socket
 import sys
@@ -11,7 +9,6 @@ from pathlib import Path
 
 from clipjax.cli.options import add_compute, add_json, given, natural, positive
 from clipjax.errors import ConfigError
-from clipjax.serving.connections import SEND_BUFFER
 
 
 def add_parser(commands) -> None:
@@ -47,7 +44,9 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    import asyncio
     import importlib.util
+    import logging
 
     from PIL import Image
 
@@ -112,6 +111,8 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
       ConfigError: it is taken, not allowed, or none of this machine.
     """
+    from clipjax.serving.connections import SEND_BUFFER
+
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family, socket.SOCK_STREAM)

@@ -73,7 +73,7 @@ def _names(records: Sequence[RunRecord]) -> list[str]:
         names = ["/".join(path[-length:]) for path in paths]
         if len(set(names)) == len(names):
             return names
-    return list(map(str, (record.folder for record in records)))
+    return [str(record.folder) for record in records]
 
 
 def _sessions(record: RunRecord) -> list[dict[str, Any]]:
