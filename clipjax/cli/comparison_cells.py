@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +53,31 @@ def cells_of(config: Mapping[str, Any], work: Path) -> list[Cell]:
     Raises:
       ConfigError: no problem, an unknown key, method or setting, or a problem without test images.
     """
-    from clipjax.cli.problem_files import ProblemFiles
     from clipjax.cli.run_settings import RunSettings
-    from clipjax.methods.registry import METHODS, method_named
+    from clipjax.methods.registry import METHODS
     from clipjax.training.settings import from_mapping
 
+    _check_parts(config)
+    every = from_mapping(RunSettings, config.get("run", {}), "run.").checkpoint_every
+    rows = {name: _row(name, values) for name, values in config.get("rows", {}).items()}
+    covered = {row.method for row in rows.values()}
+    rows |= {method: Row(method) for method in METHODS if method not in covered}
+    for problem, values in config["problems"].items():
+        _check_names(problem, values, rows.values())
+    cells = [
+        cell
+        for problem, values in config["problems"].items()
+        for name, row in rows.items()
+        for cell in _cells(problem, values, name, row, config["seeds"], work / "runs" / problem, every)
+    ]
+    folders = [cell.folder for cell in cells]
+    if twice := [folder for folder in folders if folders.count(folder) > 1]:
+        raise ConfigError(f"two runs would have the directory {twice[0]}; call the rows or problems otherwise")
+    return cells
+
+
+def _check_parts(config: Mapping[str, Any]) -> None:
+    """Refuse a comparison of other parts, or parts that are no groups, names or seeds."""
     unknown = config.keys() - {"problems", "rows", "seeds", "run"}
     if unknown or not config.get("problems"):
         what = f"unknown key {sorted(unknown)[0]}" if unknown else "no `problems`"
@@ -71,44 +91,51 @@ def cells_of(config: Mapping[str, Any], work: Path) -> list[Cell]:
             _group(f"{name}.{key}", values)
             if "/" in key or key in ("", ".", ".."):
                 raise ConfigError(f"{name}.{key} names a directory; call it otherwise")
-    drawn = config.get("seeds")
-    if not isinstance(drawn, Sequence) or not drawn or not all(type(seed) is int and seed >= 0 for seed in drawn):
-        raise ConfigError(f"the comparison's seeds are {drawn!r}; give a list of whole numbers, such as seeds=[1,2,3]")
-    settings = from_mapping(RunSettings, config.get("run", {}), "run.")
-    rows = {name: _row(name, values) for name, values in config.get("rows", {}).items()}
-    covered = {row.method for row in rows.values()}
-    rows |= {method: Row(method) for method in METHODS if method not in covered}
-    fields = {field.name for field in dataclasses.fields(ProblemFiles)} - {"texts"}
-    stores = {row.texts for row in rows.values() if row.texts}
-    cells = []
-    for problem, values in config["problems"].items():
-        if unknown := values.keys() - fields - stores - {"labelled"}:
-            raise ConfigError(
-                f"unknown setting problems.{problem}.{sorted(unknown)[0]}; there are labelled, "
-                f"{', '.join(sorted(fields | stores))}"
-            )
-        if not isinstance(values.get("labelled", False), bool):
-            raise ConfigError(f"problems.{problem}.labelled={values['labelled']!r}: give true or false")
-        for name, row in rows.items():
-            kind = method_named(row.method).Config
-            from_mapping(kind, row.settings, f"rows.{name}.settings.")
-            store = values.get(row.texts) if row.texts else None
-            parts = {key: value for key, value in values.items() if key in fields and value is not None}
-            files = from_mapping(ProblemFiles, {**parts, **row.problem, "texts": store}, f"problems.{problem}.")
-            if not (files.test or files.test_split or files.test_where):
-                raise ConfigError(f"problems.{problem} has no test images; give test, test_split or test_where")
-            lacks = _lacking(row, files, labelled=values.get("labelled", False))
-            seeded = any(field.name == "seed" for field in dataclasses.fields(kind))
-            for seed in drawn if seeded or files.shots else (None,):
-                folder = work / "runs" / problem / (name if seed is None else f"{name}-{seed}")
-                own = {**row.settings, "seed": seed} if seeded else row.settings
-                chosen_files = dataclasses.replace(files, shots_seed=seed) if files.shots else files
-                words = adapt_words(row.method, chosen_files, own, folder, checkpoint_every=settings.checkpoint_every)
-                cells.append(Cell(problem, name, row.method, seed, words, folder, store, lacks))
-    folders = [cell.folder for cell in cells]
-    if twice := [folder for folder in folders if folders.count(folder) > 1]:
-        raise ConfigError(f"two runs would have the directory {twice[0]}; call the rows or problems otherwise")
-    return cells
+    seeds = config.get("seeds")
+    if not isinstance(seeds, Sequence) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ConfigError(f"the comparison's seeds are {seeds!r}; give a list of whole numbers, such as seeds=[1,2,3]")
+
+
+def _check_names(problem: str, values: Mapping[str, Any], rows: Iterable[Row]) -> None:
+    """Refuse a setting of a problem that neither says where files lie nor is a store that a row reads."""
+    known = _file_names() | {row.texts for row in rows if row.texts}
+    if unknown := values.keys() - known - {"labelled"}:
+        raise ConfigError(
+            f"unknown setting problems.{problem}.{sorted(unknown)[0]}; there are labelled, {', '.join(sorted(known))}"
+        )
+    if not isinstance(values.get("labelled", False), bool):
+        raise ConfigError(f"problems.{problem}.labelled={values['labelled']!r}: give true or false")
+
+
+def _file_names() -> set[str]:
+    from clipjax.cli.problem_files import ProblemFiles
+
+    return {field.name for field in dataclasses.fields(ProblemFiles)} - {"texts"}
+
+
+def _cells(
+    problem: str, values: Mapping[str, Any], name: str, row: Row, seeds: Sequence[int], folder: Path, every: int
+) -> Iterator[Cell]:
+    """Yield the runs of a row on a problem: one for each seed if anything is drawn."""
+    from clipjax.cli.problem_files import ProblemFiles
+    from clipjax.methods.registry import method_named
+    from clipjax.training.settings import from_mapping
+
+    kind = method_named(row.method).Config
+    from_mapping(kind, row.settings, f"rows.{name}.settings.")
+    store = values.get(row.texts) if row.texts else None
+    parts = {key: value for key, value in values.items() if key in _file_names() and value is not None}
+    files = from_mapping(ProblemFiles, {**parts, **row.problem, "texts": store}, f"problems.{problem}.")
+    if not (files.test or files.test_split or files.test_where):
+        raise ConfigError(f"problems.{problem} has no test images; give test, test_split or test_where")
+    lacks = _lacking(row, files, labelled=values.get("labelled", False))
+    seeded = any(field.name == "seed" for field in dataclasses.fields(kind))
+    for seed in seeds if seeded or files.shots else (None,):
+        own = folder / (name if seed is None else f"{name}-{seed}")
+        settings = {**row.settings, "seed": seed} if seeded else row.settings
+        drawn = dataclasses.replace(files, shots_seed=seed) if files.shots else files
+        words = adapt_words(row.method, drawn, settings, own, checkpoint_every=every)
+        yield Cell(problem, name, row.method, seed, words, own, store, lacks)
 
 
 def chosen(cells: Sequence[Cell], rows: Sequence[str] | None) -> list[Cell]:

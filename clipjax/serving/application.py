@@ -49,7 +49,7 @@ def application(workers: Workers, limits: Limits = Limits()) -> "FastAPI":
             pixels = await _all(decode(name, data) for name, data in uploads)
             del uploads
         try:
-            waiting = [asyncio.wrap_future(answer) for answer in workers.submit_all(pixels)]
+            waiting = [asyncio.wrap_future(answer) for answer in workers.submit(pixels)]
         except Busy:
             raise Refused(503, "too many images are waiting; try again") from None
         return list(zip(names, await _all(waiting)))

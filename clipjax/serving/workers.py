@@ -78,15 +78,7 @@ class Workers:
         """How many images wait."""
         return self._waiting.qsize()
 
-    def submit(self, pixels: UInt8[np.ndarray, "height width 3"]) -> "Future[Answer]":
-        """Ask for the answer to one image, cropped to the model's size.
-
-        Raises:
-          Busy: too many images are waiting.
-        """
-        return self.submit_all([pixels])[0]
-
-    def submit_all(self, images: Sequence[UInt8[np.ndarray, "height width 3"]]) -> "list[Future[Answer]]":
+    def submit(self, images: Sequence[UInt8[np.ndarray, "height width 3"]]) -> "list[Future[Answer]]":
         """Ask for the answers to several images, or to none of them.
 
         Raises:

@@ -2,12 +2,9 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "texts"))
 from chat_stub import Stub, serving
 
 from clipjax.data.folder import open_folder
@@ -74,19 +71,23 @@ def test_pairs_of_few_images_or_of_those_most_alike_are_asked_about(generate, ph
     assert found["questions"] == 3 and found["failed"] == 0
 
 
-def test_groups_follow_zero_shot_labels_and_nobody_elses(generate, photos, classes, checkpoint, store):
-    settings = [f"images={photos}", f"classes={classes}", f"weights={checkpoint}", "ask=group-caption"]
+@pytest.mark.parametrize("named_by", ["a file", "the folders"])
+def test_groups_follow_zero_shot_labels_and_nobody_elses(named_by, generate, photos, classes, checkpoint, store):
+    settings = [f"images={photos}", f"weights={checkpoint}", "ask=group-caption"]
+    settings += [f"classes={classes}"] if named_by == "a file" else []
     found = generate(*settings)
     assert found.json["answered"] == 12, found.err
     groups = {record.subjects for record in TextStore(store).records("group_caption")}
     assert all(len(subjects) == 5 for subjects in groups) and len(groups) == 12
+    from clipjax.classify.class_texts import class_list_of
     from clipjax.cli.texts.clip import TextClip
     from clipjax.data.classes import read_classes
     from clipjax.progress import silent
 
     source = open_folder(photos)
     clip = TextClip(str(checkpoint), str(store), silent)
-    labels = dict(zip(source.ids, clip.zero_shot(source, read_classes(classes), ())))
+    names = read_classes(classes) if named_by == "a file" else class_list_of(source)
+    labels = dict(zip(source.ids, clip.zero_shot(source, names, ())))
     assert all(len({labels[name] for name in subjects}) == 1 for subjects in groups)
     assert generate(*settings).json["answered"] == 0
 
@@ -210,6 +211,10 @@ MISTAKES = {
     "no images": ([], ["image-caption", "images=DIR"]),
     "no such images": (["images=nowhere"], ["nowhere"]),
     "no classes": (["ask=descriptions"], ["classes=FILE"]),
+    "no class names": (
+        ["ask=group-caption", "images={photos}/red_panda", "weights={checkpoint}"],
+        ["labelling images", "classes=FILE"],
+    ),
     "no weights": (["ask=group-caption", "images={photos}", "classes={classes}"], ["weights=PATH"]),
     "no captions": (["ask=rewrite"], ["no such file of captions", "captions=FILE"]),
     "an unknown setting": (["imges=x"], ["imges", "did you mean 'images'"]),
@@ -227,12 +232,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_one_line(case, generate, complains, photos, classes, tmp_path, store):
+def test_a_mistake_is_one_line(case, generate, complains, photos, classes, checkpoint, tmp_path, store):
     prompts = tmp_path / "prompts.json"
     question = {"kind": "caption", "text": "Describe this in a {mood} mood."}
     prompts.write_text(json.dumps({"questions": {"image-caption": question}}))
     settings, parts = MISTAKES[case]
-    places = {"photos": photos, "classes": classes, "prompts": prompts}
+    places = {"photos": photos, "classes": classes, "prompts": prompts, "checkpoint": checkpoint}
     complains(generate(*(text.format(**places) if "{" in text else text for text in settings)), *parts)
     assert not store.exists() or len(TextStore(store)) == 0
 

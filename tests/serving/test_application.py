@@ -197,7 +197,7 @@ def test_when_too_many_wait_the_client_is_told_to_come_back(workers, monkeypatch
     def full(images):
         raise Busy
 
-    monkeypatch.setattr(workers, "submit_all", full)
+    monkeypatch.setattr(workers, "submit", full)
     with TestClient(application(workers, LIMITS)) as client:
         sent = client.post("/classify", content=picture())
     assert (sent.status_code, sent.headers["retry-after"]) == (503, "1")

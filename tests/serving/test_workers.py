@@ -28,6 +28,11 @@ def pictures(count, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
 
 
+def one(workers, pixels):
+    """Ask for the answer to one image."""
+    return workers.submit([pixels])[0]
+
+
 @pytest.fixture(scope="module")
 def workers():
     made = Workers(classifier_of(), batch_size=8, devices=jax.devices()[:2])
@@ -42,7 +47,7 @@ def test_every_image_gets_its_own_answer_whatever_came_with_it(workers):
 
     def ask(start):
         for place in range(start, 70, 7):
-            found[place] = workers.submit(images[place])
+            found[place] = one(workers, images[place])
 
     threads = [threading.Thread(target=ask, args=[start]) for start in range(7)]
     for thread in threads:
@@ -55,17 +60,17 @@ def test_every_image_gets_its_own_answer_whatever_came_with_it(workers):
 def test_the_embedding_is_the_model_s_own_also_under_a_head_on_pooled_features():
     classifier, image = classifier_of("pooled"), pictures(1)
     workers = Workers(classifier, batch_size=1, devices=jax.devices()[:1])
-    answer = workers.submit(image[0]).result(60)
+    answer = one(workers, image[0]).result(60)
     workers.close()
     plain = Workers(classifier_of(), batch_size=1, devices=jax.devices()[:1])
-    assert_allclose(answer.embedding, plain.submit(image[0]).result(60).embedding, rtol=1e-5)
+    assert_allclose(answer.embedding, one(plain, image[0]).result(60).embedding, rtol=1e-5)
     plain.close()
 
 
 def test_a_vote_has_scores_and_no_embedding():
     ensemble = Ensemble((classifier_of(), classifier_of("pooled")))
     workers = Workers(ensemble, batch_size=1, devices=jax.devices()[:1])
-    answer = workers.submit(pictures(1)[0]).result(60)
+    answer = one(workers, pictures(1)[0]).result(60)
     workers.close()
     assert answer.embedding is None
     assert_allclose(answer.scores, score_pixels(ensemble, pictures(1))[0], rtol=1e-5, atol=1e-6)
@@ -73,8 +78,8 @@ def test_a_vote_has_scores_and_no_embedding():
 
 def test_a_bad_image_spoils_its_own_batch_and_not_the_worker(workers):
     with pytest.raises(ConfigError, match="images have shape"):
-        workers.submit(np.zeros((3, 3, 3), np.uint8)).result(60)
-    assert workers.submit(pictures(1)[0]).result(60).scores.shape == (3,)
+        one(workers, np.zeros((3, 3, 3), np.uint8)).result(60)
+    assert one(workers, pictures(1)[0]).result(60).scores.shape == (3,)
 
 
 def test_a_batch_that_cannot_be_put_together_fails_and_raises_nothing_in_the_thread(workers):
@@ -89,25 +94,25 @@ def test_only_so_many_may_wait():
     workers = Workers(classifier_of(), batch_size=1, most_waiting=2, devices=jax.devices()[:1])
     workers.close()
     for _ in range(2):
-        workers.submit(pictures(1)[0])
+        one(workers, pictures(1)[0])
     with pytest.raises(Busy):
-        workers.submit(pictures(1)[0])
+        one(workers, pictures(1)[0])
 
 
 def test_of_several_images_all_wait_or_none():
     workers = Workers(classifier_of(), batch_size=1, most_waiting=2, devices=jax.devices()[:1])
     workers.close()
     with pytest.raises(Busy):
-        workers.submit_all(pictures(3))
+        workers.submit(pictures(3))
     assert workers.waiting == 0
-    assert len(workers.submit_all(pictures(2))) == workers.waiting == 2
+    assert len(workers.submit(pictures(2))) == workers.waiting == 2
 
 
 @pytest.mark.parametrize(("free", "seen"), [(0, [3, 2, 1]), (1, [3, 3, 3])])
 def test_a_busy_device_leaves_images_to_one_that_is_free(free, seen):
     workers = Workers(classifier_of(), batch_size=8, devices=jax.devices()[:1])
     workers.close()
-    workers.submit_all(pictures(3))
+    workers.submit(pictures(3))
     waited, batch = [], []
 
     class Computed:
@@ -130,7 +135,7 @@ def test_a_device_that_waits_for_images_is_free(monkeypatch):
 
 def test_closing_answers_what_waits():
     workers = Workers(classifier_of(), batch_size=4, devices=jax.devices()[:1])
-    answers = [workers.submit(image) for image in pictures(9)]
+    answers = [one(workers, image) for image in pictures(9)]
     workers.close()
     assert all(answer.done() for answer in answers)
 
@@ -152,8 +157,8 @@ def test_full_sizes_are_taken_where_filling_up_costs_more(workers, seconds, take
 def test_what_is_held_back_is_answered_next(workers, monkeypatch):
     monkeypatch.setattr(workers, "seconds", {1: 1.0, 4: 4.0, 8: 8.0})
     images = pictures(7)
-    answers = [workers.submit(image) for image in images]
-    alone = [workers.submit(image).result(30) for image in images]
+    answers = [one(workers, image) for image in images]
+    alone = [one(workers, image).result(30) for image in images]
     for answer, own in zip(answers, alone, strict=True):
         np.testing.assert_allclose(answer.result(30).scores, own.scores, atol=1e-4)
 

@@ -27,8 +27,8 @@ class TextFiles:
     differences and rewrites take the captions of the store itself, the first of each image.
 
     Group captions, and prompts that name a class, need to know which image is of which class. Nobody's
-    labels are used: `weights` label the `images` with the `classes` and templates, zero-shot. A group has
-    `group_size` images. With `skip_bad`
+    labels are used: `weights` label the `images` with the `classes` and templates, zero-shot; without `classes` the
+    names are those of the images' folders or manifest. A group has `group_size` images. With `skip_bad`
     images that cannot be decoded are left out, and listed, instead of ending the run.
 
     Differences are asked of so many `pairs`, of at most `pair_images` images; of random ones, or with `hard_pairs` of
@@ -142,12 +142,15 @@ class _Asking:
         return self._source
 
     def _classes(self, prompt: "Prompt | None" = None):
+        from clipjax.classify.class_texts import class_list_of
         from clipjax.data.classes import read_classes
 
-        if self._files.classes is None:
+        if self._files.classes is not None:
+            return read_classes(self._files.classes)
+        if self._files.images is None or len(self._images().label_names) < 2:
             what = f"the prompt {prompt.id!r}" if prompt else "labelling images"
             raise ConfigError(f"{what} needs class names; say which with classes=FILE")
-        return read_classes(self._files.classes)
+        return class_list_of(self._images())
 
     def _zero_shot(self):
         if self._labels is None:

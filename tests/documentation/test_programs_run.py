@@ -1,0 +1,104 @@
+"""The Python of the pages, run as it is written: each page from above to below, in one namespace.
+
+`GIVEN` makes what a page takes for granted. The page on adding a method has a test of its own
+(tests/methods/test_adding_a_method.py), and so has the pipeline of diffusers (tests/cli/test_convert_command.py).
+"""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from pages import PAGES
+from PIL import Image
+from small_models import small_language_model
+
+import clipjax
+from clipjax.data.opening import open_source
+from clipjax.models.config import LanguageConfig
+from clipjax.texts.record import TextRecord
+from clipjax.texts.store import TextStore
+from clipjax.weights.language_model import save_language_model
+
+ELSEWHERE = {"docs/adding-a-method.md", "docs/tutorial.md"}
+IN_PIPELINES = "pipe.text_encoder"
+SMALLER = {"steps=5000": "steps=2", "epochs=5": "epochs=1"}
+
+
+def programs_in(page):
+    text = PAGES[page].read_text(encoding="utf-8")
+    found = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [program for program in found if IN_PIPELINES not in program]
+
+
+def drawn(*shape):
+    numbers = np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+    return numbers / np.linalg.norm(numbers, axis=-1, keepdims=True)
+
+
+def for_jax(here):
+    return {"images": np.zeros((4, 16, 16, 3), np.float32)}
+
+
+def for_readme(here):
+    return {"picture": Image.open(here / "inbox" / "sea-1.jpg")}
+
+
+def for_captioning(here):
+    config = LanguageConfig(
+        49408, 64, width=32, layers=1, heads=2, mlp_width=48, bos_token_id=49406, eos_token_id=49407
+    )
+    save_language_model(here / "gpt2", *small_language_model(config))
+    ids = open_source("photos").ids
+    (here / "captions.json").write_text(json.dumps({name: [f"a picture called {name}"] for name in ids}))
+    return {"tokens": np.ones((2, 3), np.int32), "embeddings": np.zeros((2, 3, 32), np.float32)}
+
+
+def for_pcclip(here):
+    labels = np.arange(30) % 4
+    return {
+        "images": drawn(30, 8), "labels": labels, "weights": drawn(4, 8), "class_texts": drawn(4, 8),
+        "sentences": drawn(3, 8), "sentence": drawn(8), "anchors": drawn(5, 8), "at_night": drawn(8),
+        "pairs": np.array([(0, 1), (2, 3), (1, 2)]), "table": np.eye(4, 3, dtype=bool),
+        "brightness": np.arange(30.0), "scores": np.arange(30.0)[::-1],
+    }  # fmt: skip
+
+
+def for_texts(here):
+    images = open_source("photos")
+    classes = ["sea", "beach"]
+    TextStore(here / "good.jsonl", create=True).append(
+        [TextRecord("caption", (name,), f"a picture called {name}") for name in images.ids]
+        + [TextRecord("class_description", (name,), f"what a {name} looks like") for name in classes]
+        + [TextRecord("difference", images.ids[:2], "the first is called otherwise")]
+    )
+    model, params = clipjax.load("ViT-B-32.pt")
+    problem = clipjax.make_problem(model, params, clipjax.load_tokenizer("ViT-B-32.pt"), classes, images)
+    return {"problem": problem, "dataclasses": dataclasses}
+
+
+def for_training(here):
+    (here / "photos").rename(here / "tiles")
+    return {}
+
+
+GIVEN = {
+    "README.md": for_readme, "docs/jax.md": for_jax, "docs/captioning.md": for_captioning, "docs/texts.md": for_texts,
+    "docs/methods/pcclip.md": for_pcclip, "docs/training.md": for_training,
+}  # fmt: skip
+
+
+def test_every_page_with_python_is_run():
+    assert {page for page in PAGES if programs_in(page)} - ELSEWHERE == GIVEN.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", GIVEN)
+def test_programs_work_in_their_order(page, here):
+    names = {"jax": jax, **GIVEN[page](here)}
+    for program in programs_in(page):
+        for large, small in SMALLER.items():
+            program = program.replace(large, small)
+        exec(compile(program, f"<{page}>", "exec"), names)
