@@ -1,7 +1,7 @@
 """Pretraining on photographs from tars, short: captions and class names in one batch, equal captions sharing.
 
-    clipjax train --config=benchmarks/testbed_recipe.py --workdir=/tmp/recipe
-    clipjax zeroshot --weights /tmp/recipe --images $DATA/images/cifar10.tar --where testbed=heldout-test --labels
+    clipjax train --config=benchmarks/testbed_recipe.py --workdir=recipe
+    clipjax zeroshot --weights recipe --images $DATA/images/cifar10.tar --where testbed=heldout-test --labels
 
 The sizes, sources and caption length are those of the small CLIP that the tests adapt, on the part of its
 images that lies in $CLIPJAX_TEST_DATA, and Caltech's own validation part, for 200 of its 3,247 steps.

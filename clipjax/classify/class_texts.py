@@ -8,23 +8,21 @@ from clipjax.data.source import ImageSource
 from clipjax.errors import DataError
 
 
-def class_list_of(source: ImageSource) -> ClassList:
+def class_list_of(source: ImageSource, remedy: str = "pass the class names with --classes") -> ClassList:
     """Take the classes from the images: their class folders, or the names in their manifest.
 
     Underscores become spaces, as a text would have them. Classes of which a selection has no
-    image are in the list all the same, and two labels of one name are two classes.
+    image are in the list all the same, and two labels of one name are two classes. `remedy` ends a message.
 
     Raises:
       DataError: fewer than two classes are named, or two names differ by underscores alone.
     """
     given = [name for _, name in sorted(source.label_names.items())]
     if len(given) < 2:
-        raise DataError(
-            f"{source.name}: names {len(given)} classes, too few to tell apart; pass the class names with --classes"
-        )
+        raise DataError(f"{source.name}: names {len(given)} classes, too few to tell apart; {remedy}")
     spoken = [" ".join(name.replace("_", " ").split()) for name in given]
     if len(set(spoken)) < len(set(given)):
-        raise DataError(f"{source.name}: two class names differ by underscores alone; pass names with --classes")
+        raise DataError(f"{source.name}: two class names differ by underscores alone; {remedy}")
     names = distinct_names(spoken)
     times = Counter(given)
     folders = {folder: name for folder, name in zip(given, names) if times[folder] == 1}

@@ -77,6 +77,7 @@ def test_groups_follow_zero_shot_labels_and_nobody_elses(named_by, generate, pho
     settings += [f"classes={classes}"] if named_by == "a file" else []
     found = generate(*settings)
     assert found.json["answered"] == 12, found.err
+    assert ("3 classes, named by" in found.err) == (named_by == "the folders")
     groups = {record.subjects for record in TextStore(store).records("group_caption")}
     assert all(len(subjects) == 5 for subjects in groups) and len(groups) == 12
     from clipjax.classify.class_texts import class_list_of
@@ -213,7 +214,7 @@ MISTAKES = {
     "no classes": (["ask=descriptions"], ["classes=FILE"]),
     "no class names": (
         ["ask=group-caption", "images={photos}/red_panda", "weights={checkpoint}"],
-        ["labelling images", "classes=FILE"],
+        ["red_panda: names 0 classes", "classes=FILE"],
     ),
     "no weights": (["ask=group-caption", "images={photos}", "classes={classes}"], ["weights=PATH"]),
     "no captions": (["ask=rewrite"], ["no such file of captions", "captions=FILE"]),

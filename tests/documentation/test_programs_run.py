@@ -1,17 +1,15 @@
 """The Python of the pages, run as it is written: each page from above to below, in one namespace.
 
-`GIVEN` makes what a page takes for granted. The page on adding a method has a test of its own
-(tests/methods/test_adding_a_method.py), and so has the pipeline of diffusers (tests/cli/test_convert_command.py).
+`GIVEN` makes what a page takes for granted, and `MADE` says what comes of it. The page on adding a method has a test
+of its own (tests/methods/test_adding_a_method.py), and so has the pipeline of diffusers
+(tests/weights/test_text_encoder.py).
 """
 
-import dataclasses
 import json
-import re
 
-import jax
 import numpy as np
 import pytest
-from pages import PAGES
+from pages import PAGES, blocks
 from PIL import Image
 from small_models import small_language_model
 
@@ -22,15 +20,13 @@ from clipjax.texts.record import TextRecord
 from clipjax.texts.store import TextStore
 from clipjax.weights.language_model import save_language_model
 
-ELSEWHERE = {"docs/adding-a-method.md", "docs/tutorial.md"}
+ELSEWHERE = {"docs/adding-a-method.md"}
 IN_PIPELINES = "pipe.text_encoder"
 SMALLER = {"steps=5000": "steps=2", "epochs=5": "epochs=1"}
 
 
 def programs_in(page):
-    text = PAGES[page].read_text(encoding="utf-8")
-    found = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [program for program in found if IN_PIPELINES not in program]
+    return [program for program in blocks(page, "python") if IN_PIPELINES not in program]
 
 
 def drawn(*shape):
@@ -76,7 +72,7 @@ def for_texts(here):
     )
     model, params = clipjax.load("ViT-B-32.pt")
     problem = clipjax.make_problem(model, params, clipjax.load_tokenizer("ViT-B-32.pt"), classes, images)
-    return {"problem": problem, "dataclasses": dataclasses}
+    return {"problem": problem}
 
 
 def for_training(here):
@@ -88,17 +84,26 @@ GIVEN = {
     "README.md": for_readme, "docs/jax.md": for_jax, "docs/captioning.md": for_captioning, "docs/texts.md": for_texts,
     "docs/methods/pcclip.md": for_pcclip, "docs/training.md": for_training,
 }  # fmt: skip
+MADE = {
+    "README.md": lambda names, here: names["image"].shape == (1, 16) and (here / "vit-b-32-hf/config.json").is_file(),
+    "docs/jax.md": lambda names, here: all((here / name).exists() for name in ("hf", "openclip", "out.pt", "orbax")),
+    "docs/captioning.md": lambda names, here: names["logits"].shape == (2, 3, 49408),
+    "docs/texts.md": lambda names, here: names["problem"].texts is names["texts"],
+    "docs/methods/pcclip.md": lambda names, here: names["ranks"].shape == (30, 3),
+    "docs/training.md": lambda names, here: (here / "adapted/classifier.json").is_file(),
+}
 
 
 def test_every_page_with_python_is_run():
-    assert {page for page in PAGES if programs_in(page)} - ELSEWHERE == GIVEN.keys()
+    assert {page for page in PAGES if programs_in(page)} - ELSEWHERE == GIVEN.keys() == MADE.keys()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", GIVEN)
 def test_programs_work_in_their_order(page, here):
-    names = {"jax": jax, **GIVEN[page](here)}
+    names = GIVEN[page](here)
     for program in programs_in(page):
         for large, small in SMALLER.items():
             program = program.replace(large, small)
         exec(compile(program, f"<{page}>", "exec"), names)
+    assert MADE[page](names, here)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from checked_settings import check_flags
+from pages import blocks
 
 from clipjax.cli.pretrain_files import Captioned
 
@@ -101,11 +103,12 @@ def documented_commands(page):
     [command for page in PAGES for command in documented_commands(page)],
     ids=lambda command: re.findall(r"launch/(\w+)", command)[0],
 )
-def test_documented_commands_say_what_to_train_on(command, environment):
+def test_documented_commands_say_what_to_train_on(command, environment, monkeypatch):
     command = ["bash", "-euc", command]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment(PORT=1234))
     assert done.returncode == 0, done.stderr
-    flags = dict(flag.split("=", 1) for flag in flags_in(words(done.stdout)))
+    given = flags_in(words(done.stdout))
+    flags = dict(flag.split("=", 1) for flag in given)
     path, _, name = flags["--config"].partition(":")
     assert (REPOSITORY / path).is_file()
     if path != "configs/pretrain.py":
@@ -113,6 +116,14 @@ def test_documented_commands_say_what_to_train_on(command, environment):
     elif name != "glyphs":
         parts = [Captioned(**part) for part in ast.literal_eval(flags["--config.data.sources"])]
         assert parts and all(part.captions for part in parts)
+    monkeypatch.chdir(REPOSITORY)
+    check_flags([flag for flag in given if not re.match("--(coordinator|process)", flag)], monkeypatch)
+
+
+def test_what_every_command_needs_are_flags_of_train(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    (needed,) = [block for block in blocks("docs/pods.md", "text") if block.startswith("--config=")]
+    check_flags(shlex.split(needed), monkeypatch)
 
 
 def test_readme_shows_every_script():

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from pages import blocks
 from small_models import random_texts, small_clip
 
 from clipjax.errors import ConfigError
@@ -84,3 +85,7 @@ def test_a_pipeline_of_diffusers_draws_an_image_with_it_and_with_moved_states(tm
     assert_allclose(drawn(prompt_embeds=base.last_hidden_state), plain, atol=1e-4)
     moved = drawn(prompt_embeds=base.last_hidden_state + 0.5 * difference.pooler_output[:, None])
     assert np.abs(moved - plain).max() > 1e-3
+    (page,) = [program for program in blocks("docs/methods/pcclip.md", "python") if "pipe.text_encoder" in program]
+    names = {"pipe": pipeline}
+    exec(compile(page, "<docs/methods/pcclip.md>", "exec"), names)
+    assert names["image"].size == (8, 8)

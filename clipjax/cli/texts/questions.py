@@ -10,6 +10,7 @@ from clipjax.cli.problem_files import usable
 from clipjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from clipjax.data.classes import ClassList
     from clipjax.data.source import ImageSource
     from clipjax.progress import Progress
     from clipjax.texts.prompts import Prompt, Prompts
@@ -27,9 +28,10 @@ class TextFiles:
     differences and rewrites take the captions of the store itself, the first of each image.
 
     Group captions, and prompts that name a class, need to know which image is of which class. Nobody's
-    labels are used: `weights` label the `images` with the `classes` and templates, zero-shot; without `classes` the
-    names are those of the images' folders or manifest. A group has `group_size` images. With `skip_bad`
-    images that cannot be decoded are left out, and listed, instead of ending the run.
+    labels are used: `weights` label the `images` with the `classes` and templates, zero-shot. Without `classes` the
+    names, also those that are described, are the images' own: of their folders, manifest or split file. A group has
+    `group_size` images. With `skip_bad` images that cannot be decoded are left out, and listed, instead of ending the
+    run.
 
     Differences are asked of so many `pairs`, of at most `pair_images` images; of random ones, or with `hard_pairs` of
     those that are most alike to `weights`.
@@ -81,6 +83,7 @@ class _Asking:
         self._files, self._prompts, self._store, self._progress = files, prompts, store, progress
         self._source: ImageSource | None = None
         self._labels = None
+        self._named: ClassList | None = None
 
     def all(self) -> "list[Question]":
         files = self._files
@@ -141,16 +144,25 @@ class _Asking:
             self._source = usable(source, self._progress) if f.skip_bad else source
         return self._source
 
-    def _classes(self, prompt: "Prompt | None" = None):
+    def _classes(self, prompt: "Prompt | None" = None) -> "ClassList":
+        if self._named is None:
+            self._named = self._class_list(prompt)
+        return self._named
+
+    def _class_list(self, prompt: "Prompt | None") -> "ClassList":
         from clipjax.classify.class_texts import class_list_of
+        from clipjax.cli.console import note
         from clipjax.data.classes import read_classes
+        from clipjax.data.textfile import examples
 
         if self._files.classes is not None:
             return read_classes(self._files.classes)
-        if self._files.images is None or len(self._images().label_names) < 2:
+        if self._files.images is None:
             what = f"the prompt {prompt.id!r}" if prompt else "labelling images"
             raise ConfigError(f"{what} needs class names; say which with classes=FILE")
-        return class_list_of(self._images())
+        found = class_list_of(self._images(), "say which with classes=FILE")
+        note(f"{len(found.names)} classes, named by {self._files.images}: {examples(found.names)}")
+        return found
 
     def _zero_shot(self):
         if self._labels is None:
