@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from chat_stub import Stub, serving
-from pages import PAGES, commands_in, shell_lines
+from pages import PAGES, REPOSITORY, commands_in, shell_lines
 
 from clipjax.cli.main import main
 
@@ -66,9 +66,14 @@ WITHIN = {r"--topology=v\w+:[\dx]+": "--topology=cpu:4", '"rows": 256': '"rows":
 ELSEWHERE = {
     r"clipjax quickstart|pip install [^;|&]*(&& (clipjax quickstart|pytest -n 2))?": "the README's in .ci/run",
     r"clipjax serve [^;|&]*|curl [^;|]*": "test_service.py",
-    r"python -m benchmarks[^;|&]*": "hours; test_commands_parsed.py reads their options",
+    r"python -m benchmarks[^;|&]*": "most take hours; test_commands_parsed.py reads their options",
     r"(\w+=('.*'|\".*\"|\S+) +)*launch/\w+\.sh .*|[A-Z]+='[^']*'": "tests/launch; of pods, with stand-ins",
     r"[A-Z]+=\S+|python3\.12 -m venv .*|(docker|FROM|COPY|WORKDIR|RUN|xpk|--bucket.*) .*|DOCKER": "needs a cloud",
+}
+QUICK_BENCHMARKS = {
+    "benchmarks --list": "",
+    "benchmarks.fewshot --work few --signs": "",
+    "benchmarks.decoding": "--tokens 4 --batch 2",
 }
 WITH_TEST_DATA = ("docs/benchmarks.md",)
 
@@ -133,3 +138,12 @@ def test_processes_of_one_machine_work_together_as_the_page_says(here):
     variables = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run(["bash", "-euc", f"{line} --config.epochs=1"], env=variables, check=True, timeout=600)
     assert (here / "runs/two-processes/model/classifier.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", QUICK_BENCHMARKS)
+def test_benchmarks_that_take_seconds_end(start, here):
+    (line,) = [line for page in PAGES for line in shell_lines(page) if line.startswith(f"python -m {start}")]
+    words = [*shlex.split(line, comments=True)[1:], *QUICK_BENCHMARKS[start].split()]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(REPOSITORY)])}
+    assert subprocess.check_output([sys.executable, *words], env=variables, timeout=600)
