@@ -16,6 +16,7 @@ from small_models import small_language_model
 import clipjax
 from clipjax.data.opening import open_source
 from clipjax.models.config import LanguageConfig
+from clipjax.texts.prompts import read_prompts
 from clipjax.texts.record import TextRecord
 from clipjax.texts.store import TextStore
 from clipjax.weights.language_model import save_language_model
@@ -107,3 +108,10 @@ def test_programs_work_in_their_order(page, here):
             program = program.replace(large, small)
         exec(compile(program, f"<{page}>", "exec"), names)
     assert MADE[page](names, here)
+
+
+def test_the_prompts_that_the_page_on_texts_shows_are_asked(tmp_path):
+    (shown,) = blocks("docs/texts.md", "json")
+    (tmp_path / "mine.json").write_text(shown)
+    asked = read_prompts(tmp_path / "mine.json").ask("image-caption", "default")
+    assert asked.text == "Name the bird in this field photo and the colours of its feathers."
