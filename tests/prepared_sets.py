@@ -1,4 +1,4 @@
-"""Data sets as TFDS prepares its own: array_record files whose features are those of the published builders."""
+"""Published data sets, small: as TFDS prepares them, with its own builders' features, and AwA2 as it is unpacked."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
+from clipjax.data.awa2 import TEST_CLASSES
 
 
 def picture(seed: int, side: int = 16) -> bytes:
@@ -67,3 +69,18 @@ def birds(folder: Path, **more: Any) -> Path:
         "segmentation_mask": b"no picture",
     }
     return labelled_set(folder, "caltech_birds2011", classes, features, row, **more)
+
+
+def awa2(folder: Path) -> Path:
+    """Write Animals with Attributes 2: a picture of each test class, and attributes of which no two have the same."""
+    unpacked = folder / "Animals_with_Attributes2"
+    for number, name in enumerate(TEST_CLASSES):
+        (unpacked / "JPEGImages" / name).mkdir(parents=True)
+        (unpacked / "JPEGImages" / name / "1.png").write_bytes(picture(number))
+    classes, attributes = ("antelope", *TEST_CLASSES), ("black", "big", "furry", "spots", "stalker")
+    numbered = lambda names: "".join(f"{number}\t{name}\n" for number, name in enumerate(names, 1))
+    has = np.arange(len(classes))[:, None] >> np.arange(len(attributes)) & 1
+    (unpacked / "classes.txt").write_text(numbered(classes))
+    (unpacked / "predicates.txt").write_text(numbered(attributes))
+    (unpacked / "predicate-matrix-binary.txt").write_text("".join(" ".join(map(str, row)) + "\n" for row in has))
+    return unpacked

@@ -3,9 +3,8 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from prepared_sets import birds, cifar100, flowers
+from prepared_sets import awa2, birds, cifar100, flowers
 
-from clipjax.data.awa2 import TEST_CLASSES
 from clipjax.evaluation.difference_tasks import BLUE, LARGE, SMALL, YELLOW
 
 
@@ -87,17 +86,7 @@ def test_birds_are_read_from_tfds_with_differences_by_their_file_names(measure, 
 
 
 def test_attributes_are_asked_of_what_data_prepare_made_of_the_folder(measure, clipjax, tmp_path, complains):
-    random, unpacked = np.random.default_rng(0), tmp_path / "AwA2"
-    for name in TEST_CLASSES:
-        (unpacked / "JPEGImages" / name).mkdir(parents=True)
-        Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(unpacked / "JPEGImages" / name / "1.png")
-    attributes = ("black", "big", "furry", "spots", "stalker")
-    numbered = lambda names: "".join(f"{number}\t{name}\n" for number, name in enumerate(names, 1))
-    (unpacked / "classes.txt").write_text(numbered(("antelope", *TEST_CLASSES)))
-    (unpacked / "predicates.txt").write_text(numbered(attributes))
-    # no two classes have the same
-    has = np.arange(1 + len(TEST_CLASSES))[:, None] >> np.arange(len(attributes)) & 1
-    (unpacked / "predicate-matrix-binary.txt").write_text("".join(" ".join(map(str, row)) + "\n" for row in has))
+    unpacked = awa2(tmp_path)
     whole = measure("awa2", "--seeds", "1", "--json", images=unpacked / "JPEGImages").json
     assert clipjax("data", "prepare", unpacked / "JPEGImages", tmp_path / "awa2", "--name", "awa2").status == 0
     complains(measure("awa2", images=tmp_path / "awa2"), "lacks classes.txt", "the folder of Animals with Attributes 2")

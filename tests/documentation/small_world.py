@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from prepared_sets import birds, cifar100, flowers
+from prepared_sets import awa2, birds, cifar100, flowers
 from small_models import small_clip
 
-from clipjax.data.awa2 import TEST_CLASSES
 from clipjax.evaluation.difference_tasks import BLUE, BLUE_OF_CODE, LARGE, SMALL, YELLOW, YELLOW_OF_CODE
 from clipjax.models.config import TextConfig, ViTConfig
 from clipjax.weights.save import save
@@ -152,14 +151,4 @@ def write_published(folder: Path) -> None:
     cifar100(folder, [*SMALL, *LARGE])
     flowers(folder, sorted({*BLUE, *YELLOW, *BLUE_OF_CODE, *YELLOW_OF_CODE})).rename(folder / "flowers102")
     birds(folder).rename(folder / "cub")
-    random, animals = np.random.default_rng(1), folder / "Animals_with_Attributes2"
-    for name in TEST_CLASSES:
-        write_files(
-            animals / "JPEGImages" / name, {f"{n}.jpg": encoded(random.normal(99, 40, (16, 16, 3))) for n in (1, 2)}
-        )
-    numbered = lambda names: "".join(f"{number}\t{name}\n" for number, name in enumerate(names, 1))
-    attributes = ("black", "big", "furry", "spots")
-    has = np.arange(len(TEST_CLASSES))[:, None] >> np.arange(len(attributes)) & 1  # no two classes have the same
-    (animals / "classes.txt").write_text(numbered(TEST_CLASSES))
-    (animals / "predicates.txt").write_text(numbered(attributes))
-    (animals / "predicate-matrix-binary.txt").write_text("".join(" ".join(map(str, row)) + "\n" for row in has))
+    awa2(folder)
